@@ -1,6 +1,6 @@
 /*
- * dataset.h - a data set: a folder NAME.lmdb with manifest.json, shards and bad.tsv. It exists if and only if the
- * manifest does; the manifest is written last. data-spec/20-data-set.md.
+ * dataset.h - a data set: a folder NAME.lmdb with manifest.json, shards and bad.tsv. It exists if
+ * and only if the manifest does; the manifest is written last. data-spec/20-data-set.md.
  */
 #ifndef COMMON_DATASET_H
 #define COMMON_DATASET_H
@@ -27,7 +27,8 @@ struct dataset_shard {
     char digest[33];
 };
 
-/* What the manifest says. Strings and arrays are owned by whoever made it (dataset_open: the data set). */
+/* What the manifest says. Strings and arrays are owned by whoever made it (dataset_open: the data
+ * set). */
 struct manifest {
     struct dataset_class *classes; /* index = label; names strictly ascending in byte order */
     size_t class_count;
@@ -38,17 +39,19 @@ struct manifest {
     /* Largest stored picture, so that readers size their buffers once. */
     uint32_t largest_width, largest_height;
     uint64_t largest_payload;
-    json_t *settings; /* object: every setting that shaped the bytes (short_side, encoding, quality, seed ...) */
+    json_t *settings; /* object: every setting that shaped the bytes (short_side, encoding, quality,
+                         seed ...) */
     json_t *source;   /* object: counts of what was found: files, bad, warned, conversions */
 };
 
-/* Write FOLDER/manifest.json, whole or not at all. Deterministic bytes: sorted keys, two-space indent. */
+/* Write FOLDER/manifest.json, whole or not at all. Deterministic bytes: sorted keys, two-space
+ * indent. */
 int dataset_publish(const char *folder, const struct manifest *manifest);
 
 /* An open data set. Any number of threads may read records at once. */
 struct dataset;
-/* Read and check the manifest, open all shards. ERR_INPUT: no data set ("not finished: prep pack was interrupted" when only
- * shards are there), damaged; ERR_MISMATCH: newer version. */
+/* Read and check the manifest, open all shards. ERR_INPUT: no data set ("not finished: prep pack
+ * was interrupted" when only shards are there), damaged; ERR_MISMATCH: newer version. */
 int dataset_open(struct dataset **out, const char *folder);
 /* The manifest alone, for prep info: no shard is opened. */
 int dataset_open_manifest(struct dataset **out, const char *folder);
@@ -56,7 +59,8 @@ void dataset_close(struct dataset *dataset); /* NULL is fine */
 
 const struct manifest *dataset_manifest(const struct dataset *dataset);
 const char *dataset_folder(const struct dataset *dataset);
-/* XXH3-128 over the class names (each with a 0 byte), and over the manifest's bytes: what checkpoints remember. */
+/* XXH3-128 over the class names (each with a 0 byte), and over the manifest's bytes: what
+ * checkpoints remember. */
 const char *dataset_class_digest(const struct dataset *dataset);
 const char *dataset_digest(const struct dataset *dataset);
 

@@ -1,10 +1,11 @@
 /*
- * decode.h - one picture file, judged and decoded by its content to 8-bit RGB: the pixels of Pillow 13's
- * Image.open(f).convert("RGB"), which is what torchvision trains on. EXIF orientation and ICC profiles are
- * reported and ignored, as torchvision does.
+ * decode.h - one picture file, judged and decoded by its content to 8-bit RGB: the pixels of Pillow
+ * 13's Image.open(f).convert("RGB"), which is what torchvision trains on. EXIF orientation and ICC
+ * profiles are reported and ignored, as torchvision does.
  *
- * All input is hostile: sizes, scans and memory are bounded by the limits before anything is allocated from them.
- * A decoder serves one thread at a time and keeps its memory from picture to picture.
+ * All input is hostile: sizes, scans and memory are bounded by the limits before anything is
+ * allocated from them. A decoder serves one thread at a time and keeps its memory from picture to
+ * picture.
  */
 #ifndef COMMON_DECODE_H
 #define COMMON_DECODE_H
@@ -33,8 +34,8 @@ enum decode_verdict {
 /* What was found; counted by prep. */
 struct decode_info {
     enum decode_verdict verdict;
-    char reason[160]; /* of warn or bad: "truncated", "12-bit", "GIF", the decoder's first warning ...;
-                         the `why` column of the oddities table */
+    char reason[160]; /* of warn or bad: "truncated", "12-bit", "GIF", the decoder's first warning
+                         ...; the `why` column of the oddities table */
     bool png;         /* else JPEG (when it is a picture at all) */
     bool gray, cmyk, stored_rgb, progressive, arithmetic, palette, alpha, sixteen_bit, icc;
     int exif_orientation; /* 0 = none */
@@ -52,17 +53,20 @@ struct decoder;
 int decoder_open(struct decoder **out);
 void decoder_close(struct decoder *decoder); /* NULL is fine */
 
-/* Decode SIZE bytes. 0: *OUT holds the picture, info->verdict is PACK or WARN. ERR_INPUT: info->verdict is BAD,
- * info->reason (also the error text) says why; *OUT's pixels are unspecified. ERR_MEMORY otherwise. */
+/* Decode SIZE bytes. 0: *OUT holds the picture, info->verdict is PACK or WARN. ERR_INPUT:
+ * info->verdict is BAD, info->reason (also the error text) says why; *OUT's pixels are unspecified.
+ * ERR_MEMORY otherwise. */
 int decoder_read(struct decoder *decoder, const uint8_t *bytes, size_t size,
                  const struct decode_limits *limits, struct picture *out, struct decode_info *info);
 
 /* Read only the header of a JPEG or PNG: its size as decoder_read would give it. ERR_INPUT. */
-int decoder_size(struct decoder *decoder, const uint8_t *bytes, size_t size, int *width, int *height);
+int decoder_size(struct decoder *decoder, const uint8_t *bytes, size_t size, int *width,
+                 int *height);
 
-/* JPEG bytes of RGB pixels as libjpeg-turbo writes them: accurate integer DCT, optimised Huffman tables, 4:2:0 below quality 90 and 4:4:4 from
- * there on (Pillow's "quality" and a subsampling that keeps colours at the qualities meant for training). *BYTES
- * is grown as needed (mem_free it), *SIZE set. Same pixels, same bytes on every machine with the same library. */
+/* JPEG bytes of RGB pixels as libjpeg-turbo writes them: accurate integer DCT, optimised Huffman
+ * tables, 4:2:0 below quality 90 and 4:4:4 from there on (Pillow's "quality" and a subsampling that
+ * keeps colours at the qualities meant for training). *BYTES is grown as needed (mem_free it),
+ * *SIZE set. Same pixels, same bytes on every machine with the same library. */
 int decoder_write_jpeg(struct decoder *decoder, const struct picture *picture, int quality,
                        uint8_t **bytes, size_t *capacity, size_t *size);
 

@@ -1,6 +1,6 @@
 /*
- * digest.h - XXH3 of bytes: 64 bits for a record, 128 bits for a file or a set. Against damage, not against
- * forgery. The values are part of the formats (data-spec) and the same on every machine.
+ * digest.h - XXH3 of bytes: 64 bits for a record, 128 bits for a file or a set. Against damage, not
+ * against forgery. The values are part of the formats (data-spec) and the same on every machine.
  */
 #ifndef COMMON_DIGEST_H
 #define COMMON_DIGEST_H

@@ -1,10 +1,10 @@
 /*
  * files.h - files that appear whole or not at all.
  *
- * Everything these programs leave on disk goes: temporary name in the same folder, write, fsync, rename, fsync
- * of the folder. The temporary name of NAME is `.NAME.partial`; a lock (files_lock) keeps a second writer out, so
- * one that is found is an interrupted run's and may be removed. A failed write or fsync ends that file's life:
- * nothing is retried on it.
+ * Everything these programs leave on disk goes: temporary name in the same folder, write, fsync,
+ * rename, fsync of the folder. The temporary name of NAME is `.NAME.partial`; a lock (files_lock)
+ * keeps a second writer out, so one that is found is an interrupted run's and may be removed. A
+ * failed write or fsync ends that file's life: nothing is retried on it.
  */
 #ifndef COMMON_FILES_H
 #define COMMON_FILES_H
@@ -39,9 +39,9 @@ int files_publish_partial(const char *path);
 int files_sync_folder(const char *folder);
 int files_sync_file(const char *path);
 
-/* Read a whole regular file of at most LIMIT bytes into *OUT (mem_free it; one 0 byte more stands behind it).
- * ERR_INPUT: not a regular file, larger than LIMIT, or it changed size while being read. ERR_IO otherwise. Never
- * blocks on a fifo or device. */
+/* Read a whole regular file of at most LIMIT bytes into *OUT (mem_free it; one 0 byte more stands
+ * behind it). ERR_INPUT: not a regular file, larger than LIMIT, or it changed size while being
+ * read. ERR_IO otherwise. Never blocks on a fifo or device. */
 int files_read(const char *path, size_t limit, uint8_t **out, size_t *size);
 /* As files_read into a buffer that is grown as needed and kept for the next call. */
 struct files_buffer {
@@ -67,14 +67,14 @@ int files_make_folder(const char *folder);
 /* Remove a file; a missing one is fine. */
 int files_remove(const char *path);
 
-/* An exclusive lock that goes with the process (open file description lock on PATH, which stays empty and is
- * never removed). ERR_BUSY at once when another process holds it. */
+/* An exclusive lock that goes with the process (open file description lock on PATH, which stays
+ * empty and is never removed). ERR_BUSY at once when another process holds it. */
 struct files_lock;
 int files_lock(struct files_lock **out, const char *path);
 void files_unlock(struct files_lock *lock);
 
-/* Free bytes and inodes for an ordinary user where PATH (or its nearest existing parent) lies; inodes is
- * UINT64_MAX where the file system does not count them. */
+/* Free bytes and inodes for an ordinary user where PATH (or its nearest existing parent) lies;
+ * inodes is UINT64_MAX where the file system does not count them. */
 int files_free_space(const char *path, uint64_t *bytes, uint64_t *inodes);
 
 #endif

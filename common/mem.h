@@ -1,6 +1,7 @@
 /*
- * mem.h - memory with checked sizes. Every allocation of this project's own code goes through here, so that
- * sizes cannot wrap round, an empty pocket is an error value (ERR_MEMORY), and tests can count allocations.
+ * mem.h - memory with checked sizes. Every allocation of this project's own code goes through here,
+ * so that sizes cannot wrap round, an empty pocket is an error value (ERR_MEMORY), and tests can
+ * count allocations.
  */
 #ifndef COMMON_MEM_H
 #define COMMON_MEM_H
@@ -13,11 +14,13 @@
 bool mem_multiply(size_t a, size_t b, size_t *out);
 bool mem_sum(size_t a, size_t b, size_t *out);
 
-/* COUNT elements of SIZE bytes, zeroed, aligned for any type. NULL with ERR_MEMORY set, naming WHAT, when the
- * product wraps or memory is short. COUNT 0 gives a valid pointer. Free with mem_free. */
+/* COUNT elements of SIZE bytes, zeroed, aligned for any type. NULL with ERR_MEMORY set, naming
+ * WHAT, when the product wraps or memory is short. COUNT 0 gives a valid pointer. Free with
+ * mem_free. */
 void *mem_array(size_t count, size_t size, const char *what);
 
-/* Grow *POINTER (allocated here, or NULL) to COUNT elements; new bytes are zero. On failure the old block stays. */
+/* Grow *POINTER (allocated here, or NULL) to COUNT elements; new bytes are zero. On failure the old
+ * block stays. */
 int mem_grow(void **pointer, size_t old_count, size_t count, size_t size, const char *what);
 
 /* BYTES bytes aligned to 64 (a cache line, an AVX-512 register), not zeroed. Free with mem_free. */
@@ -38,8 +41,8 @@ struct mem_arena {
     size_t used, size; /* of the newest chunk */
 };
 
-/* BYTES zeroed bytes (aligned to 16) or a copy of LENGTH bytes of TEXT with a 0 behind it, both living until
- * mem_arena_release. NULL with ERR_MEMORY set. */
+/* BYTES zeroed bytes (aligned to 16) or a copy of LENGTH bytes of TEXT with a 0 behind it, both
+ * living until mem_arena_release. NULL with ERR_MEMORY set. */
 void *mem_arena_alloc(struct mem_arena *arena, size_t bytes, const char *what);
 char *mem_arena_text(struct mem_arena *arena, const char *text, size_t length);
 void mem_arena_release(struct mem_arena *arena);

@@ -1,6 +1,7 @@
 /*
- * opts.h - options as rows of a table. From a row come the default, the parser, the range error, --help, the
- * line in the run record, and what other files make of it (settings file, man page, completion).
+ * opts.h - options as rows of a table. From a row come the default, the parser, the range error,
+ * --help, the line in the run record, and what other files make of it (settings file, man page,
+ * completion).
  */
 #ifndef COMMON_OPTS_H
 #define COMMON_OPTS_H
@@ -19,25 +20,28 @@ enum opts_type {
 };
 
 struct opts_row {
-    const char *name;         /* "batch-size"; the option is --batch-size, the key in files batch_size */
-    const char *value;        /* how --help calls the value: "N", "FILE"; NULL for flags and choices */
+    const char *name;  /* "batch-size"; the option is --batch-size, the key in files batch_size */
+    const char *value; /* how --help calls the value: "N", "FILE"; NULL for flags and choices */
     enum opts_type type;
-    size_t offset;            /* of the field in the settings struct */
-    const char *fallback;     /* the default, as it would be typed; NULL = none (text only) */
-    double minimum, maximum;  /* inclusive; for int, real and size */
-    const char *choices;      /* for choices: "a|b|c" */
-    const char *group;        /* heading in --help */
-    const char *help;         /* one sentence without a full stop */
+    size_t offset;           /* of the field in the settings struct */
+    const char *fallback;    /* the default, as it would be typed; NULL = none (text only) */
+    double minimum, maximum; /* inclusive; for int, real and size */
+    const char *choices;     /* for choices: "a|b|c" */
+    const char *group;       /* heading in --help */
+    const char *help;        /* one sentence without a full stop */
 };
 
 /* A table ends with a row whose name is NULL. */
-#define OPTS_END {0}
+#define OPTS_END                                                                                   \
+    {                                                                                              \
+        0                                                                                          \
+    }
 
 /* What a command takes beside options. */
 struct opts_command {
-    const char *program;        /* "prep pack" */
-    const char *arguments;      /* "SRC OUT.lmdb" */
-    const char *summary;        /* what it does, one or two sentences */
+    const char *program;   /* "prep pack" */
+    const char *arguments; /* "SRC OUT.lmdb" */
+    const char *summary;   /* what it does, one or two sentences */
     const struct opts_row *rows;
     int minimum_arguments, maximum_arguments;
 };
@@ -45,17 +49,19 @@ struct opts_command {
 struct opts_result {
     const char **arguments; /* the positional ones, borrowed from argv, in argv's storage */
     int argument_count;
-    bool help;              /* --help was given: nothing else was checked */
+    bool help; /* --help was given: nothing else was checked */
 };
 
-/* Set every field of *SETTINGS to its default. Aborts on a faulty table (opts_check finds those in tests). */
+/* Set every field of *SETTINGS to its default. Aborts on a faulty table (opts_check finds those in
+ * tests). */
 void opts_defaults(const struct opts_row *rows, void *settings);
 
-/* Parse argv[1..argc-1] (argv[0] is skipped) over defaults: `--name value`, `--name=value`, `--` ends options;
- * argv is reordered. ERR_USAGE names the option, what is wrong, the range or choices, and for an unknown one the
- * nearest name. The rows whose option was given are marked in GIVEN (one bool per row), if not NULL. */
-int opts_parse(const struct opts_command *command, int argc, char **argv, void *settings, bool *given,
-               struct opts_result *result);
+/* Parse argv[1..argc-1] (argv[0] is skipped) over defaults: `--name value`, `--name=value`, `--`
+ * ends options; argv is reordered. ERR_USAGE names the option, what is wrong, the range or choices,
+ * and for an unknown one the nearest name. The rows whose option was given are marked in GIVEN (one
+ * bool per row), if not NULL. */
+int opts_parse(const struct opts_command *command, int argc, char **argv, void *settings,
+               bool *given, struct opts_result *result);
 
 /* Set one field from text, as the parser would. */
 int opts_set(const struct opts_row *row, void *settings, const char *text);

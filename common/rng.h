@@ -1,14 +1,16 @@
 /*
- * rng.h - random numbers from a counter: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
- * 1, 2, 3", SC 2011). Each value is a function of (seed, stream, epoch, index, position) and never of the order
- * of execution, so any number of threads, machines and resumes see the same numbers. data-spec/30-order.md.
+ * rng.h - random numbers from a counter: Philox4x32-10 (Salmon et al., "Parallel random numbers: as
+ * easy as 1, 2, 3", SC 2011). Each value is a function of (seed, stream, epoch, index, position)
+ * and never of the order of execution, so any number of threads, machines and resumes see the same
+ * numbers. data-spec/30-order.md.
  */
 #ifndef COMMON_RNG_H
 #define COMMON_RNG_H
 
 #include <stdint.h>
 
-/* What a number is for; part of the counter, so streams never meet. Values are fixed for ever (data-spec). */
+/* What a number is for; part of the counter, so streams never meet. Values are fixed for ever
+ * (data-spec). */
 enum rng_stream {
     RNG_PACK_ORDER = 1, /* order of records in a data set */
     RNG_SAMPLE = 2,     /* drawn pictures of prep sample */
@@ -22,7 +24,8 @@ enum rng_stream {
 /* One block: four numbers for key and counter. */
 void rng_philox(const uint32_t key[2], const uint32_t counter[4], uint32_t out[4]);
 
-/* A sequence of numbers for one (seed, stream, epoch, index). A plain value: copy it to remember a position. */
+/* A sequence of numbers for one (seed, stream, epoch, index). A plain value: copy it to remember a
+ * position. */
 struct rng {
     uint32_t key[2];     /* seed */
     uint32_t counter[4]; /* block number; epoch | stream << 24; index low; index high */

@@ -1,9 +1,10 @@
 /*
- * shard.h - one shard: an LMDB file of records, written once by prep, then only read. data-spec/20-data-set.md has
- * the bytes; this is the only module that knows them and LMDB.
+ * shard.h - one shard: an LMDB file of records, written once by prep, then only read.
+ * data-spec/20-data-set.md has the bytes; this is the only module that knows them and LMDB.
  *
- * Key: number of the record in the shard, 32 bits big-endian. Value: 64-byte little-endian header, name, payload;
- * the header holds XXH3-64 over header (that field zero), name and payload. LMDB promises no alignment.
+ * Key: number of the record in the shard, 32 bits big-endian. Value: 64-byte little-endian header,
+ * name, payload; the header holds XXH3-64 over header (that field zero), name and payload. LMDB
+ * promises no alignment.
  */
 #ifndef COMMON_SHARD_H
 #define COMMON_SHARD_H
@@ -19,8 +20,8 @@ extern const char *const record_encoding_names[2];
 #define RECORD_HEADER_SIZE 64
 #define RECORD_NAME_LIMIT 511 /* bytes of "class/file name" */
 
-/* One labelled picture. NAME is "class/file name" as bytes, not ended by 0; PAYLOAD is width * height * 3 bytes
- * of RGB, or a JPEG file of that size in pixels. */
+/* One labelled picture. NAME is "class/file name" as bytes, not ended by 0; PAYLOAD is width *
+ * height * 3 bytes of RGB, or a JPEG file of that size in pixels. */
 struct record {
     uint32_t label;
     uint32_t width, height;                   /* of the stored picture */
@@ -35,19 +36,22 @@ struct record {
 /* ---- writing ---- */
 
 struct shard_writer;
-/* Bytes that a shard file with RECORDS records and VALUE_BYTES bytes of values (headers and names included) takes
- * at most, B-tree pages and rounding of each value to pages included; the map size of its writer. */
+/* Bytes that a shard file with RECORDS records and VALUE_BYTES bytes of values (headers and names
+ * included) takes at most, B-tree pages and rounding of each value to pages included; the map size
+ * of its writer. */
 uint64_t shard_size_limit(uint64_t records, uint64_t value_bytes, uint64_t largest_value);
 /* Bytes one record's value takes in the file, rounded to pages: for planning shards. */
 uint64_t shard_record_size(uint64_t name_size, uint64_t payload_size);
 
-/* Create PATH's temporary file (files.h), removing an earlier one. SIZE_LIMIT from shard_size_limit. */
+/* Create PATH's temporary file (files.h), removing an earlier one. SIZE_LIMIT from
+ * shard_size_limit. */
 int shard_writer_open(struct shard_writer **out, const char *path, uint64_t size_limit);
-/* Append the next record. Commits by itself every 64 MiB of values: a point of the plan, never of time. */
+/* Append the next record. Commits by itself every 64 MiB of values: a point of the plan, never of
+ * time. */
 int shard_append(struct shard_writer *writer, const struct record *record);
 struct shard_facts {
-    uint64_t records, bytes;  /* of the file */
-    char digest[33];          /* XXH3-128 of the file */
+    uint64_t records, bytes; /* of the file */
+    char digest[33];         /* XXH3-128 of the file */
 };
 /* Commit, sync, close, digest, publish under the final name. The writer is closed in any case. */
 int shard_publish(struct shard_writer *writer, struct shard_facts *facts);
@@ -57,15 +61,16 @@ void shard_writer_discard(struct shard_writer *writer); /* NULL is fine */
 
 /* An open shard; any number of threads may read at once. One process opens a file once. */
 struct shard;
-/* Open PATH, which must hold RECORDS records and be BYTES long (from the manifest), and whose labels must be < CLASSES.
- * The size is checked against LMDB's own meta pages before the file is mapped. ERR_INPUT: damaged or another
- * file; ERR_MISMATCH: another version. */
+/* Open PATH, which must hold RECORDS records and be BYTES long (from the manifest), and whose
+ * labels must be < CLASSES. The size is checked against LMDB's own meta pages before the file is
+ * mapped. ERR_INPUT: damaged or another file; ERR_MISMATCH: another version. */
 int shard_open(struct shard **out, const char *path, uint64_t records, uint64_t bytes,
                uint32_t classes);
 void shard_close(struct shard *shard); /* NULL is fine */
 
-/* Point *OUT into the map (valid until shard_close); every field was range-checked against the value's size.
- * CHECK also compares the checksum. ERR_INPUT names shard, record and what is wrong. */
+/* Point *OUT into the map (valid until shard_close); every field was range-checked against the
+ * value's size. CHECK also compares the checksum. ERR_INPUT names shard, record and what is wrong.
+ */
 int shard_get(struct shard *shard, uint32_t index, bool check, struct record *out);
 /* Ask the system to read a record's pages soon (MADV_WILLNEED); touches nothing, never fails. */
 void shard_will_need(struct shard *shard, uint32_t index);

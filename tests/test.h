@@ -1,6 +1,7 @@
 /*
- * test.h - what the test programs share: checks that count and print, a table of cases, temporary folders.
- * A program runs all its cases, or those named on the command line. Cannot run = exit 77 (CTest: skipped).
+ * test.h - what the test programs share: checks that count and print, a table of cases, temporary
+ * folders. A program runs all its cases, or those named on the command line. Cannot run = exit 77
+ * (CTest: skipped).
  */
 #ifndef TESTS_TEST_H
 #define TESTS_TEST_H
@@ -27,7 +28,7 @@ static int test_skips;
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
-            printf("%s:%d: CHECK(%s) failed; last error: %s\n", __FILE__, __LINE__, #condition,     \
+            printf("%s:%d: CHECK(%s) failed; last error: %s\n", __FILE__, __LINE__, #condition,    \
                    err_text());                                                                    \
             test_failures++;                                                                       \
         }                                                                                          \
@@ -37,7 +38,7 @@ static int test_skips;
     do {                                                                                           \
         long long actual_ = (long long)(actual), expected_ = (long long)(expected);                \
         if (actual_ != expected_) {                                                                \
-            printf("%s:%d: %s is %lld, not %lld; last error: %s\n", __FILE__, __LINE__, #actual,    \
+            printf("%s:%d: %s is %lld, not %lld; last error: %s\n", __FILE__, __LINE__, #actual,   \
                    actual_, expected_, err_text());                                                \
             test_failures++;                                                                       \
         }                                                                                          \
@@ -47,7 +48,7 @@ static int test_skips;
     do {                                                                                           \
         const char *actual_ = (actual), *expected_ = (expected);                                   \
         if (!actual_ || strcmp(actual_, expected_) != 0) {                                         \
-            printf("%s:%d: %s is \"%s\", not \"%s\"\n", __FILE__, __LINE__, #actual,                \
+            printf("%s:%d: %s is \"%s\", not \"%s\"\n", __FILE__, __LINE__, #actual,               \
                    actual_ ? actual_ : "(null)", expected_);                                       \
             test_failures++;                                                                       \
         }                                                                                          \
@@ -58,7 +59,7 @@ static int test_skips;
     do {                                                                                           \
         const char *text_ = (text), *part_ = (part);                                               \
         if (!text_ || !strstr(text_, part_)) {                                                     \
-            printf("%s:%d: \"%s\" does not hold \"%s\"\n", __FILE__, __LINE__,                      \
+            printf("%s:%d: \"%s\" does not hold \"%s\"\n", __FILE__, __LINE__,                     \
                    text_ ? text_ : "(null)", part_);                                               \
             test_failures++;                                                                       \
         }                                                                                          \
@@ -68,8 +69,8 @@ static int test_skips;
 #define CHECK_CLOSE(actual, expected, tolerance)                                                   \
     do {                                                                                           \
         double actual_ = (actual), expected_ = (expected);                                         \
-        if (!(fabs(actual_ - expected_) <= (tolerance) * fmax(1.0, fabs(expected_)))) {            \
-            printf("%s:%d: %s is %.9g, not %.9g\n", __FILE__, __LINE__, #actual, actual_,           \
+        if (!(fabs(actual_ - expected_) <= (tolerance)*fmax(1.0, fabs(expected_)))) {              \
+            printf("%s:%d: %s is %.9g, not %.9g\n", __FILE__, __LINE__, #actual, actual_,          \
                    expected_);                                                                     \
             test_failures++;                                                                       \
         }                                                                                          \

@@ -1,7 +1,7 @@
 /*
- * augment.h - from a stored picture to the network's input square: the random crop and flip of training, the resize
- * and centre crop of validation, both in integers: every machine and device gives the same bytes.
- * data-spec/30-order.md has the arithmetic.
+ * augment.h - from a stored picture to the network's input square: the random crop and flip of
+ * training, the resize and centre crop of validation, both in integers: every machine and device
+ * gives the same bytes. data-spec/30-order.md has the arithmetic.
  */
 #ifndef TRAIN_AUGMENT_H
 #define TRAIN_AUGMENT_H
@@ -18,18 +18,21 @@ struct crop {
     bool flip;
 };
 
-/* torchvision's RandomResizedCrop(scale 0.08-1, ratio 3/4-4/3) and RandomHorizontalFlip(0.5): area share uniform,
- * log of the ratio uniform, ten tries, then the largest centred box within the ratios. A function of (seed, epoch,
- * record), in fixed point: no libm, so that every machine agrees. */
-struct crop augment_random_crop(uint64_t seed, uint32_t epoch, uint64_t record, int width, int height);
+/* torchvision's RandomResizedCrop(scale 0.08-1, ratio 3/4-4/3) and RandomHorizontalFlip(0.5): area
+ * share uniform, log of the ratio uniform, ten tries, then the largest centred box within the
+ * ratios. A function of (seed, epoch, record), in fixed point: no libm, so that every machine
+ * agrees. */
+struct crop augment_random_crop(uint64_t seed, uint32_t epoch, uint64_t record, int width,
+                                int height);
 
 /* Cut, resize to SIZE x SIZE, mirror: OUT is SIZE x SIZE x 3. */
-int augment_train(struct resampler *resampler, const struct pixels *picture, const struct crop *crop,
-                  int size, uint8_t *out);
+int augment_train(struct resampler *resampler, const struct pixels *picture,
+                  const struct crop *crop, int size, uint8_t *out);
 
-/* Validation: shorter side to RESIZE (torchvision's Resize; nothing to do when it has that size), centre crop of
- * SIZE (CenterCrop's rounding; a picture smaller than SIZE is padded with 0 as CenterCrop does). RESIZE >= SIZE. */
-int augment_validate(struct resampler *resampler, const struct pixels *picture, int resize, int size,
-                     uint8_t *out);
+/* Validation: shorter side to RESIZE (torchvision's Resize; nothing to do when it has that size),
+ * centre crop of SIZE (CenterCrop's rounding; a picture smaller than SIZE is padded with 0 as
+ * CenterCrop does). RESIZE >= SIZE. */
+int augment_validate(struct resampler *resampler, const struct pixels *picture, int resize,
+                     int size, uint8_t *out);
 
 #endif

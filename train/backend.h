@@ -1,16 +1,21 @@
 /*
- * backend.h - the one seam between a network and a device. A backend knows single ops, memory and a queue; net.h
- * alone walks ops and plans memory, so that backends cannot differ in anything but how they compute an op.
+ * backend.h - the one seam between a network and a device. A backend knows single ops, memory and a
+ * queue; net.h alone walks ops and plans memory, so that backends cannot differ in anything but how
+ * they compute an op.
  *
  * Contract:
- * - All calls of one device come from one thread. Work may be queued; `sync` waits for it. Errors of queued work
- *   come out of a later call.
- * - After the setup calls a backend allocates nothing: all memory it needs is in the sizes it reported.
- * - The host side is always f32 in torchvision's shapes; type and layout on the device are the backend's own.
- * - The same calls with the same bytes give the same bytes, for one number of threads and one machine.
+ * - All calls of one device come from one thread. Work may be queued; `sync` waits for it. Errors
+ * of queued work come out of a later call.
+ * - After the setup calls a backend allocates nothing: all memory it needs is in the sizes it
+ * reported.
+ * - The host side is always f32 in torchvision's shapes; type and layout on the device are the
+ * backend's own.
+ * - The same calls with the same bytes give the same bytes, for one number of threads and one
+ * machine.
  *
- * To add a backend: one file that exports one `const struct backend`, one row in train/backend.c, one row in
- * tests/test_ops.c, which holds every op of every backend against `ref`, forward and gradients.
+ * To add a backend: one file that exports one `const struct backend`, one row in train/backend.c,
+ * one row in tests/test_ops.c, which holds every op of every backend against `ref`, forward and
+ * gradients.
  */
 #ifndef TRAIN_BACKEND_H
 #define TRAIN_BACKEND_H
@@ -32,24 +37,27 @@ struct device_settings {
 
 /* Pictures for one step: what the loader fills and a backend takes in. */
 struct batch {
-    int rows;                /* pictures that count: 1 .. n of the pictures tensor */
-    int size;                /* pixels of a side */
-    const uint8_t *pixels;   /* n x size x size x 3, RGB, cropped, resized and flipped; rows beyond `rows` are 0 */
-    const int32_t *labels;   /* n; every one of the first `rows` is in [0, classes): checked by the loader */
+    int rows;              /* pictures that count: 1 .. n of the pictures tensor */
+    int size;              /* pixels of a side */
+    const uint8_t *pixels; /* n x size x size x 3, RGB, cropped, resized and flipped; rows beyond
+                              `rows` are 0 */
+    const int32_t
+        *labels; /* n; every one of the first `rows` is in [0, classes): checked by the loader */
     const uint64_t *records; /* n: which record of the data set, for messages */
 };
 
 /* What OP_LOSS found in a forward pass, over the batch's rows. */
 struct loss_result {
     double loss;        /* mean of the rows' losses */
-    int64_t top1, top5; /* rows whose label is the first, among the first five (ties: the lower index is first) */
+    int64_t top1, top5; /* rows whose label is the first, among the first five (ties: the lower
+                           index is first) */
 };
 
-/* One update of all trained parameters, as torch.optim.SGD: g = gradient * gradient_scale + decay * value;
- * m = momentum * m + g (m = g while first_step); value -= lr * m. */
+/* One update of all trained parameters, as torch.optim.SGD: g = gradient * gradient_scale + decay *
+ * value; m = momentum * m + g (m = g while first_step); value -= lr * m. */
 struct sgd {
     double lr, momentum, weight_decay, gradient_scale;
-    bool decay_norm;  /* false: no decay for gamma, beta and bias */
+    bool decay_norm; /* false: no decay for gamma, beta and bias */
     bool first_step;
 };
 
@@ -66,26 +74,28 @@ struct backend {
     int (*alloc)(struct device *device, size_t bytes, void **out);
     void (*release)(struct device *device, void *memory);
 
-    /* Planning, in this order, before any memory exists: set t->bytes; set p->stored; set the op's packed, saved,
-     * workspace sizes, what its backward reads, and its state. TRAINING: backward will be called. The number of
-     * images of the list is in its tensors. */
+    /* Planning, in this order, before any memory exists: set t->bytes; set p->stored; set the op's
+     * packed, saved, workspace sizes, what its backward reads, and its state. TRAINING: backward
+     * will be called. The number of images of the list is in its tensors. */
     int (*tensor_setup)(struct device *device, struct tensor *t);
     int (*parameter_setup)(struct device *device, struct parameter *p);
     int (*op_setup)(struct device *device, struct op *op, bool training);
     void (*op_release)(struct device *device, struct op *op);
 
-    /* One op, with all memory in place. VALUES and GRADIENTS are the flat blocks (a parameter lies at block +
-     * offset floats). prepare: recompute op->packed from VALUES; called once after they changed. forward reads in
-     * and residual, writes out (and saved); OP_NORM in training also updates running statistics in VALUES.
-     * backward reads the sum of out->gradients[0 .. readers-1], writes in->gradients[in_slot],
-     * residual->gradients[residual_slot] and its parameters' gradients (written, not added to). OP_LOSS: forward
-     * writes loss and hits to saved; its backward writes d(mean loss)/d(logits) as in's gradient. */
+    /* One op, with all memory in place. VALUES and GRADIENTS are the flat blocks (a parameter lies
+     * at block + offset floats). prepare: recompute op->packed from VALUES; called once after they
+     * changed. forward reads in and residual, writes out (and saved); OP_NORM in training also
+     * updates running statistics in VALUES. backward reads the sum of out->gradients[0 ..
+     * readers-1], writes in->gradients[in_slot], residual->gradients[residual_slot] and its
+     * parameters' gradients (written, not added to). OP_LOSS: forward writes loss and hits to
+     * saved; its backward writes d(mean loss)/d(logits) as in's gradient. */
     int (*prepare)(struct device *device, struct op *op, const float *values);
     int (*forward)(struct device *device, struct op *op, float *values);
     int (*backward)(struct device *device, struct op *op, const float *values, float *gradients);
 
-    /* A batch into the pictures tensor, normalised with ImageNet's mean and standard deviation (a 256 x 3 table of
-     * floats: (v / 255 - mean) / std), and its labels and row count into the device for OP_LOSS. */
+    /* A batch into the pictures tensor, normalised with ImageNet's mean and standard deviation (a
+     * 256 x 3 table of floats: (v / 255 - mean) / std), and its labels and row count into the
+     * device for OP_LOSS. */
     int (*feed)(struct device *device, const struct batch *batch, struct tensor *pictures);
     /* The result of the OP_LOSS run last (waits for it). */
     int (*result)(struct device *device, const struct op *loss, struct loss_result *out);
@@ -93,18 +103,22 @@ struct backend {
     /* Over the flat blocks: one pass. PARAMETERS: the trained ones. */
     int (*update)(struct device *device, const struct sgd *sgd, const struct parameter *parameters,
                   size_t count, float *values, const float *gradients, float *momenta);
-    /* sum += gradients, both of FLOATS floats (accumulation over micro-batches); FIRST: sum = gradients. */
+    /* sum += gradients, both of FLOATS floats (accumulation over micro-batches); FIRST: sum =
+     * gradients. */
     int (*accumulate)(struct device *device, size_t floats, bool first, const float *gradients,
                       float *sum);
 
-    /* Host (f32, shape order, parameter->count floats) to and from a parameter's place in a flat block. */
+    /* Host (f32, shape order, parameter->count floats) to and from a parameter's place in a flat
+     * block. */
     int (*parameter_set)(struct device *device, const struct parameter *p, const float *host,
                          float *block);
     int (*parameter_get)(struct device *device, const struct parameter *p, const float *block,
                          float *host);
     /* Host f32 NCHW to and from a tensor's data or gradient MEMORY, for tests and logits. */
-    int (*tensor_set)(struct device *device, const struct tensor *t, const float *host, void *memory);
-    int (*tensor_get)(struct device *device, const struct tensor *t, const void *memory, float *host);
+    int (*tensor_set)(struct device *device, const struct tensor *t, const float *host,
+                      void *memory);
+    int (*tensor_get)(struct device *device, const struct tensor *t, const void *memory,
+                      float *host);
 
     int (*sync)(struct device *device);
 };
@@ -112,8 +126,8 @@ struct backend {
 extern const struct backend backend_ref; /* plain C: the definition of correct */
 extern const struct backend backend_cpu; /* oneDNN; only where HAVE_DNNL is defined */
 
-/* All that are built in, best first, ended by NULL; and the one of that name: NULL with ERR_USAGE set, which says what is
- * built in. */
+/* All that are built in, best first, ended by NULL; and the one of that name: NULL with ERR_USAGE
+ * set, which says what is built in. */
 extern const struct backend *const backends[];
 const struct backend *backend_find(const char *name);
 

@@ -1,6 +1,7 @@
 /*
- * loader.h - streams batches: worker threads read records, decode, crop, resize and flip into a ring of batch slots
- * allocated once; the trainer takes them in order. What is in a batch depends on (seed, epoch, batch number) only.
+ * loader.h - streams batches: worker threads read records, decode, crop, resize and flip into a
+ * ring of batch slots allocated once; the trainer takes them in order. What is in a batch depends
+ * on (seed, epoch, batch number) only.
  */
 #ifndef TRAIN_LOADER_H
 #define TRAIN_LOADER_H
@@ -13,30 +14,32 @@
 #include "train/order.h"
 
 struct loader_settings {
-    bool training;        /* random crops and flips; otherwise resize and centre crop */
-    int size;             /* pixels of a side */
-    int resize;           /* validation: shorter side */
-    int batch, workers;   /* workers >= 1 */
-    int depth;            /* slots of the ring: batches ahead; 0 = 2 + what keeps the workers busy */
+    bool training;      /* random crops and flips; otherwise resize and centre crop */
+    int size;           /* pixels of a side */
+    int resize;         /* validation: shorter side */
+    int batch, workers; /* workers >= 1 */
+    int depth;          /* slots of the ring: batches ahead; 0 = 2 + what keeps the workers busy */
     uint64_t seed;
     enum order_shuffle shuffle;
-    /* labels[l] is what record label l is for the network, -1: leave those records out (they are counted); NULL:
-     * as stored. The network's classes, to check against. */
+    /* labels[l] is what record label l is for the network, -1: leave those records out (they are
+     * counted); NULL: as stored. The network's classes, to check against. */
     const int32_t *labels;
     int classes;
 };
 
-/* Where the time goes: of the trainer (waiting for data) and of the workers, summed over them, in seconds. */
+/* Where the time goes: of the trainer (waiting for data) and of the workers, summed over them, in
+ * seconds. */
 struct loader_times {
-    double wait;            /* the trainer waited for a batch */
+    double wait;                  /* the trainer waited for a batch */
     double read, decode, augment; /* the workers' work: first touch of the bytes, JPEG, pixels */
-    double idle;            /* the workers waited for a free slot */
+    double idle;                  /* the workers waited for a free slot */
 };
 
 struct loader;
-/* DATASET is borrowed and must outlive it. ERR_INPUT when there are fewer records than one batch (training) or
- * none at all. Starts no work yet. */
-int loader_open(struct loader **out, struct dataset *dataset, const struct loader_settings *settings);
+/* DATASET is borrowed and must outlive it. ERR_INPUT when there are fewer records than one batch
+ * (training) or none at all. Starts no work yet. */
+int loader_open(struct loader **out, struct dataset *dataset,
+                const struct loader_settings *settings);
 void loader_close(struct loader *loader); /* stops the workers; NULL is fine */
 
 /* Records that take part, and those left out by labels. Batches of one epoch. Bytes allocated. */
@@ -45,11 +48,13 @@ uint64_t loader_left_out(const struct loader *loader);
 uint32_t loader_batches(const struct loader *loader);
 uint64_t loader_memory(const struct loader *loader);
 
-/* Begin EPOCH at batch FIRST (resume), going on through the epochs that follow by itself (training) or ending
- * after one (validation). May be called again at any time: what was read ahead is dropped. */
+/* Begin EPOCH at batch FIRST (resume), going on through the epochs that follow by itself (training)
+ * or ending after one (validation). May be called again at any time: what was read ahead is
+ * dropped. */
 int loader_start(struct loader *loader, uint32_t epoch, uint32_t first);
-/* The next batch, borrowed until the next call of loader_next, loader_start or loader_close. 1, or 0 at the end of validation. A
- * damaged record or label out of range is ERR_INPUT, naming shard and record. */
+/* The next batch, borrowed until the next call of loader_next, loader_start or loader_close. 1, or
+ * 0 at the end of validation. A damaged record or label out of range is ERR_INPUT, naming shard and
+ * record. */
 int loader_next(struct loader *loader, const struct batch **out);
 /* Name of a record for messages: "class/file name", quoted. */
 void loader_record_name(struct loader *loader, uint64_t record, char out[600]);

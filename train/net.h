@@ -1,9 +1,12 @@
 /*
- * net.h - a model on a device: plans memory, walks the ops forward and backward, and moves parameters in and out.
+ * net.h - a model on a device: plans memory, walks the ops forward and backward, and moves
+ * parameters in and out.
  *
- * Memory is a handful of blocks made once: values (parameters, then statistics), gradients, momenta, the sums of
- * --accumulate, packed weights, and one arena for activations, gradients of activations, saved bytes and workspace, whose
- * offsets are planned from lifetimes before the first step. The evaluation list uses the same arena.
+ * Memory is a handful of blocks made once: values (parameters, then statistics), gradients,
+ * momenta, the sums of
+ * --accumulate, packed weights, and one arena for activations, gradients of activations, saved
+ * bytes and workspace, whose offsets are planned from lifetimes before the first step. The
+ * evaluation list uses the same arena.
  */
 #ifndef TRAIN_NET_H
 #define TRAIN_NET_H
@@ -21,14 +24,14 @@ struct net_settings {
 /* Bytes of each part, as printed before the first step and kept. */
 struct net_plan {
     uint64_t values, gradients, momenta, accumulated, packed;
-    uint64_t arena;             /* activations and everything with a lifetime */
-    uint64_t activations;       /* of it, at its fullest moment: activations */
+    uint64_t arena;       /* activations and everything with a lifetime */
+    uint64_t activations; /* of it, at its fullest moment: activations */
     uint64_t activation_gradients, saved, workspace;
-    uint64_t total;             /* of device memory */
+    uint64_t total; /* of device memory */
 };
 
-/* Plan and allocate. The model must outlive the net; its tensors, parameters and ops are completed here, so one model
- * belongs to one net. ERR_MEMORY says what was needed. */
+/* Plan and allocate. The model must outlive the net; its tensors, parameters and ops are completed
+ * here, so one model belongs to one net. ERR_MEMORY says what was needed. */
 int net_open(struct net **out, const struct backend *backend, struct device *device,
              struct model *model, const struct net_settings *settings);
 void net_close(struct net *net); /* NULL is fine */
@@ -36,23 +39,27 @@ const struct net_plan *net_memory(const struct net *net);
 /* Check a plan: no two things that live at once overlap. ERR_FAULT names them. For tests. */
 int net_check_plan(const struct net *net);
 
-/* One micro-batch, forward and backward, in the training list. Gradients are those of the mean loss over the
- * batch. With accumulate, they are added up until net_update. *RESULT may be NULL: then nothing waits. */
+/* One micro-batch, forward and backward, in the training list. Gradients are those of the mean loss
+ * over the batch. With accumulate, they are added up until net_update. *RESULT may be NULL: then
+ * nothing waits. */
 int net_train(struct net *net, const struct batch *batch, struct loss_result *result);
 /* SGD on what net_train left (divided by the micro-batches since the last update). */
 int net_update(struct net *net, const struct sgd *sgd);
 
-/* One batch through the evaluation list. Folded weights are made anew after a change of parameters. */
+/* One batch through the evaluation list. Folded weights are made anew after a change of parameters.
+ */
 int net_evaluate(struct net *net, const struct batch *batch, struct loss_result *result);
 /* Logits of the last net_evaluate, batch x classes, f32. */
 int net_logits(struct net *net, float *out);
 
-/* One parameter or statistic from and to the host; momentum is 0 before the first update. VALUE/MOMENTUM/GRADIENT. */
+/* One parameter or statistic from and to the host; momentum is 0 before the first update.
+ * VALUE/MOMENTUM/GRADIENT. */
 enum net_block { NET_VALUE, NET_GRADIENT, NET_MOMENTUM };
 int net_get(struct net *net, enum net_block block, const struct parameter *p, float *out);
 int net_set(struct net *net, enum net_block block, const struct parameter *p, const float *in);
 
-/* Seconds per kind of op so far, forward, backward and prepare, and update and feed: for --profile. Off until asked. */
+/* Seconds per kind of op so far, forward, backward and prepare, and update and feed: for --profile.
+ * Off until asked. */
 struct net_profile {
     double forward[OP_KINDS], backward[OP_KINDS], prepare[OP_KINDS];
     double update, feed;

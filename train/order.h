@@ -1,9 +1,11 @@
 /*
- * order.h - which record when: a function of (seed, epoch, position) and nothing else. data-spec/30-order.md.
+ * order.h - which record when: a function of (seed, epoch, position) and nothing else.
+ * data-spec/30-order.md.
  *
- * full: every epoch a uniform permutation of all records (Fisher-Yates on Philox numbers of (seed, epoch)).
- * shards: shards in random order, records permuted inside windows of some shards: for disks that seek.
- * An epoch is count / batch whole batches; the remainder is dropped, a different one each epoch.
+ * full: every epoch a uniform permutation of all records (Fisher-Yates on Philox numbers of (seed,
+ * epoch)). shards: shards in random order, records permuted inside windows of some shards: for
+ * disks that seek. An epoch is count / batch whole batches; the remainder is dropped, a different
+ * one each epoch.
  */
 #ifndef TRAIN_ORDER_H
 #define TRAIN_ORDER_H
@@ -11,7 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum order_shuffle { ORDER_FULL, ORDER_SHARDS, ORDER_NONE /* validation: as stored, the last batch may be short */ };
+enum order_shuffle {
+    ORDER_FULL,
+    ORDER_SHARDS,
+    ORDER_NONE /* validation: as stored, the last batch may be short */
+};
 
 struct order_settings {
     enum order_shuffle shuffle;
@@ -31,7 +37,8 @@ void order_close(struct order *order);
 uint32_t order_batches(const struct order *order);
 /* Make EPOCH the current one (0-based). Not while another thread reads. */
 void order_epoch(struct order *order, uint32_t epoch);
-/* The record at POSITION (0 .. batches * batch - 1; for ORDER_NONE 0 .. count - 1) of the current epoch. */
+/* The record at POSITION (0 .. batches * batch - 1; for ORDER_NONE 0 .. count - 1) of the current
+ * epoch. */
 uint32_t order_record(const struct order *order, uint32_t position);
 
 #endif

@@ -1,8 +1,8 @@
 /*
- * pth.h - PyTorch's checkpoint files: a stored-only zip (data.pkl, version, byteorder, data/0, data/1, ...) with a
- * pickle of plain values and tensors. Reading builds typed values and calls nothing: every global and opcode outside
- * an allow-list is refused by name and offset; sizes, counts and depth are bounded; CRCs are checked.
- * data-spec/50-checkpoint.md.
+ * pth.h - PyTorch's checkpoint files: a stored-only zip (data.pkl, version, byteorder, data/0,
+ * data/1, ...) with a pickle of plain values and tensors. Reading builds typed values and calls
+ * nothing: every global and opcode outside an allow-list is refused by name and offset; sizes,
+ * counts and depth are bounded; CRCs are checked. data-spec/50-checkpoint.md.
  */
 #ifndef TRAIN_PTH_H
 #define TRAIN_PTH_H
@@ -14,7 +14,16 @@
 #include "common/mem.h"
 
 enum pth_kind {
-    PTH_NONE, PTH_BOOL, PTH_INT, PTH_REAL, PTH_TEXT, PTH_LIST, PTH_TUPLE, PTH_DICT, PTH_ORDERED_DICT, PTH_TENSOR
+    PTH_NONE,
+    PTH_BOOL,
+    PTH_INT,
+    PTH_REAL,
+    PTH_TEXT,
+    PTH_LIST,
+    PTH_TUPLE,
+    PTH_DICT,
+    PTH_ORDERED_DICT,
+    PTH_TENSOR
 };
 enum pth_type { PTH_F32, PTH_F16, PTH_BF16, PTH_I64, PTH_I32, PTH_U8 };
 
@@ -37,8 +46,8 @@ struct pth_value {
     } tensor;
 };
 
-/* All values live in an arena; every constructor returns NULL with ERR_MEMORY set, and passes a NULL argument on, so that a tree
- * is checked once, at its end. */
+/* All values live in an arena; every constructor returns NULL with ERR_MEMORY set, and passes a
+ * NULL argument on, so that a tree is checked once, at its end. */
 struct pth_value *pth_none(struct mem_arena *arena);
 struct pth_value *pth_bool(struct mem_arena *arena, bool value);
 struct pth_value *pth_int(struct mem_arena *arena, int64_t value);
@@ -50,7 +59,8 @@ struct pth_value *pth_dict(struct mem_arena *arena, bool ordered);
 struct pth_value *pth_tensor(struct mem_arena *arena, enum pth_type type, int rank,
                              const int64_t *shape, const void *data);
 /* Append to a list or tuple; set in a dict. Return the container, or NULL. */
-struct pth_value *pth_append(struct mem_arena *arena, struct pth_value *list, struct pth_value *item);
+struct pth_value *pth_append(struct mem_arena *arena, struct pth_value *list,
+                             struct pth_value *item);
 struct pth_value *pth_put(struct mem_arena *arena, struct pth_value *dict, const char *key,
                           struct pth_value *value);
 struct pth_value *pth_put_int(struct mem_arena *arena, struct pth_value *dict, int64_t key,
@@ -59,11 +69,13 @@ struct pth_value *pth_put_int(struct mem_arena *arena, struct pth_value *dict, i
 /* Look up; NULL when absent or DICT is none. */
 const struct pth_value *pth_find(const struct pth_value *dict, const char *key);
 
-/* Write PATH whole or not at all (files.h): torch.save's zip format, protocol 2 pickle, stored entries, zip times
- * 0, tensor data aligned to 64 bytes. NAME is the archive's inner folder ("checkpoint"). Same tree, same bytes. */
+/* Write PATH whole or not at all (files.h): torch.save's zip format, protocol 2 pickle, stored
+ * entries, zip times 0, tensor data aligned to 64 bytes. NAME is the archive's inner folder
+ * ("checkpoint"). Same tree, same bytes. */
 int pth_write(const char *path, const char *name, const struct pth_value *root);
 
-/* Read PATH; *ROOT and all tensor data live until pth_close. ERR_INPUT with file, offset and reason. */
+/* Read PATH; *ROOT and all tensor data live until pth_close. ERR_INPUT with file, offset and
+ * reason. */
 struct pth_file;
 int pth_open(struct pth_file **out, const char *path, const struct pth_value **root);
 void pth_close(struct pth_file *file); /* NULL is fine */
