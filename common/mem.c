@@ -34,7 +34,8 @@ static void refuse(size_t count, size_t size, const char *what)
 void *mem_array(size_t count, size_t size, const char *what)
 {
     atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
-    void *block = calloc(count ? count : 1, size ? size : 1);
+    size_t bytes;
+    void *block = mem_multiply(count, size, &bytes) ? calloc(1, bytes ? bytes : 1) : NULL;
     if (!block)
         refuse(count, size, what);
     return block;
