@@ -7,11 +7,17 @@
  * - All calls of one device come from one thread. Work may be queued; `sync` waits for it. Errors
  * of queued work come out of a later call.
  * - After the setup calls a backend allocates nothing: all memory it needs is in the sizes it
- * reported.
+ *   reported.
+ * - Memory is aligned to 64 bytes, and so is every parameter's place in a flat block (offset is a
+ *   multiple of 16 floats). What one call reads and what it writes never overlap.
+ * - Before a call that writes it, memory holds anything. Whoever writes a tensor, a gradient, a
+ *   packed or a saved block writes all its bytes that are read later, padding of a layout included.
+ * - Floats of a flat block between a parameter's count and stored are written as 0 by parameter_set
+ *   and backward, and stay 0 through update and accumulate.
  * - The host side is always f32 in torchvision's shapes; type and layout on the device are the
- * backend's own.
+ *   backend's own.
  * - The same calls with the same bytes give the same bytes, for one number of threads and one
- * machine.
+ *   machine.
  *
  * To add a backend: one file that exports one `const struct backend`, one row in train/backend.c,
  * one row in tests/test_ops.c, which holds every op of every backend against `ref`, forward and
@@ -75,29 +81,35 @@ struct backend {
     void (*release)(struct device *device, void *memory);
 
     /* Planning, in this order, before any memory exists: set t->bytes; set p->stored; set the op's
-     * packed, saved, workspace sizes, what its backward reads, and its state. TRAINING: backward
-     * will be called. The number of images of the list is in its tensors. */
+     * packed, saved, workspace sizes, what its backward reads, and its state (all 0 before).
+     * TRAINING: backward will be called. The number of images of the list is in its tensors; a
+     * device that keeps labels makes room for them when it sees the pictures tensor. */
     int (*tensor_setup)(struct device *device, struct tensor *t);
     int (*parameter_setup)(struct device *device, struct parameter *p);
     int (*op_setup)(struct device *device, struct op *op, bool training);
     void (*op_release)(struct device *device, struct op *op);
 
     /* One op, with all memory in place. VALUES and GRADIENTS are the flat blocks (a parameter lies
-     * at block + offset floats). prepare: recompute op->packed from VALUES; called once after they
-     * changed. forward reads in and residual, writes out (and saved); OP_NORM in training also
-     * updates running statistics in VALUES. backward reads the sum of out->gradients[0 ..
-     * readers-1], writes in->gradients[in_slot], residual->gradients[residual_slot] and its
-     * parameters' gradients (written, not added to). OP_LOSS: forward writes loss and hits to
-     * saved; its backward writes d(mean loss)/d(logits) as in's gradient. */
+     * at block + offset floats).
+     * prepare: recompute op->packed from VALUES; called once after they changed.
+     * forward: reads in and residual, writes out and saved. OP_NORM normalises by the batch's mean
+     * and biased variance and updates the running statistics in VALUES: new = (1 - momentum) * old
+     * + momentum * batch's, with the unbiased variance (as PyTorch; there are at least 2 values a
+     * channel, net sees to it). OP_MAX_POOL: where several are the largest, any one is taken.
+     * OP_LOSS: loss and hits of the batch's rows to saved.
+     * backward: reads in and out where op_setup said so, saved, and the sum of
+     * out->gradients[0 .. readers-1]; writes in->gradients[in_slot],
+     * residual->gradients[residual_slot] and the parameters' gradients (written, not added to).
+     * OP_LOSS: d(loss)/d(logits) as in's gradient, 0 for pictures beyond the batch's rows. */
     int (*prepare)(struct device *device, struct op *op, const float *values);
     int (*forward)(struct device *device, struct op *op, float *values);
     int (*backward)(struct device *device, struct op *op, const float *values, float *gradients);
 
     /* A batch into the pictures tensor, normalised with ImageNet's mean and standard deviation (a
      * 256 x 3 table of floats: (v / 255 - mean) / std), and its labels and row count into the
-     * device for OP_LOSS. */
+     * device for OP_LOSS, until the next feed. BATCH is free again when it returns. */
     int (*feed)(struct device *device, const struct batch *batch, struct tensor *pictures);
-    /* The result of the OP_LOSS run last (waits for it). */
+    /* What forward of LOSS left in its saved (waits for it). */
     int (*result)(struct device *device, const struct op *loss, struct loss_result *out);
 
     /* Over the flat blocks: one pass. PARAMETERS: the trained ones. */

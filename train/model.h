@@ -100,12 +100,20 @@ struct op {
     void *packed, *saved, *workspace;
 };
 
+/* Ranges of the settings; they also bound every product of sizes far below 2^63. */
+enum {
+    MODEL_IMAGE_LEAST = 32,
+    MODEL_IMAGE_MOST = 4096,
+    MODEL_BATCH_MOST = 65536,
+    MODEL_CLASSES_MOST = 1000000
+};
+
 struct model_settings {
-    const char *arch; /* "resnet18", "resnet34", "resnet50", "resnet101", "resnet152" */
-    int classes;      /* >= 1 */
-    int batch;        /* pictures at once */
-    int image_size;   /* pixels of a side; >= 32 */
-    float label_smoothing;
+    const char *arch; /* one of model_archs; borrowed during model_open */
+    int classes;
+    int batch;             /* pictures at once */
+    int image_size;        /* pixels of a side */
+    float label_smoothing; /* 0 to 1 */
 };
 
 /* Everything is owned by the model and lives until model_close; addresses of elements are stable.
