@@ -1,0 +1,701 @@
+/*
+ * test_shard.c - shards: what is written is read back; equal records make equal files; sizes stay
+ * within the plan; cut and damaged files are errors and nothing worse; several threads read at
+ * once.
+ */
+#include <fcntl.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include "common/digest.h"
+#include "common/files.h"
+#include "common/mem.h"
+#include "common/pages.h"
+#include "common/rng.h"
+#include "common/shard.h"
+#include "tests/test.h"
+
+enum { CLASSES = 10 };
+
+/* ---- records ---- */
+
+/* A JPEG record's payload may be any bytes for this module. */
+struct drawn {
+    struct record record;
+    char name[RECORD_NAME_LIMIT + 1];
+    uint8_t *payload;
+};
+
+static void draw(struct drawn *drawn, uint32_t index, uint64_t size, uint32_t name_size)
+{
+    struct rng rng;
+    rng_init(&rng, 7, RNG_TEST, 0, index);
+    drawn->payload = mem_array(size, 1, "payload");
+    for (uint64_t i = 0; i < size; i += 4) {
+        uint32_t number = rng_u32(&rng);
+        memcpy(drawn->payload + i, &number, size - i < 4 ? size - i : 4);
+    }
+    memset(drawn->name, 'x', sizeof drawn->name);
+    char head[32];
+    int length = snprintf(head, sizeof head, "n%04u/%u.", index % CLASSES, index);
+    memcpy(drawn->name, head, (size_t)length < name_size ? (size_t)length : name_size);
+    drawn->record = (struct record){
+        .label = index % CLASSES,
+        .width = 1 + index % 300,
+        .height = 2 + index % 200,
+        .original_width = 1000 + index,
+        .original_height = 2000 + index,
+        .encoding = RECORD_JPEG,
+        .name = drawn->name,
+        .name_size = name_size,
+        .payload = drawn->payload,
+        .payload_size = size,
+    };
+    /* Some are pictures of 3 rows, so that rgb is met as well. */
+    if (size % 9 == 0) {
+        drawn->record.encoding = RECORD_RGB;
+        drawn->record.width = (uint32_t)(size / 9);
+        drawn->record.height = 3;
+    }
+}
+
+static bool same(const struct record *a, const struct record *b)
+{
+    return a->label == b->label && a->width == b->width && a->height == b->height &&
+           a->original_width == b->original_width && a->original_height == b->original_height &&
+           a->encoding == b->encoding && a->name_size == b->name_size &&
+           memcmp(a->name, b->name, a->name_size) == 0 && a->payload_size == b->payload_size &&
+           memcmp(a->payload, b->payload, a->payload_size) == 0;
+}
+
+/* A test's plan of a shard: the payload's and the name's size of each record. */
+struct plan {
+    uint32_t count;
+    uint64_t (*payload_size)(uint32_t index);
+    uint32_t (*name_size)(uint32_t index);
+};
+
+static uint32_t name_20(uint32_t index)
+{
+    (void)index;
+    return 20;
+}
+
+static uint64_t mixed_size(uint32_t index)
+{
+    static const uint64_t sizes[] = {9, 900, 1, 2700, 8991, 4096, 36, 30000, 5000};
+    return sizes[index % 9];
+}
+
+static uint64_t plan_limit(const struct plan *plan)
+{
+    uint64_t bytes = 0, largest = 0;
+    for (uint32_t i = 0; i < plan->count; i++) {
+        uint64_t size = RECORD_HEADER_SIZE + plan->name_size(i) + plan->payload_size(i);
+        bytes += size;
+        largest = size > largest ? size : largest;
+    }
+    return shard_size_limit(plan->count, bytes, largest);
+}
+
+static const char *shard_path(const char *name)
+{
+    static char paths[4][FILES_PATH_SIZE];
+    static int next;
+    char *path = paths[next++ % 4];
+    files_join(path, test_folder(), name);
+    return path;
+}
+
+/* Write PLAN to PATH; 0 or the first error. */
+static int write_plan(const struct plan *plan, const char *path, struct shard_facts *facts)
+{
+    struct shard_writer *writer;
+    int rc = shard_writer_open(&writer, path, plan_limit(plan));
+    if (rc)
+        return rc;
+    for (uint32_t i = 0; i < plan->count && !rc; i++) {
+        struct drawn drawn;
+        draw(&drawn, i, plan->payload_size(i), plan->name_size(i));
+        rc = shard_append(writer, &drawn.record);
+        mem_free(drawn.payload);
+    }
+    if (rc) {
+        shard_writer_discard(writer);
+        return rc;
+    }
+    return shard_publish(writer, facts);
+}
+
+/* Read PATH back and compare every record with PLAN; the number that is wrong. */
+static uint32_t compare_plan(const struct plan *plan, const char *path,
+                             const struct shard_facts *facts)
+{
+    struct shard *shard;
+    uint32_t wrong = 0;
+    if (shard_open(&shard, path, facts->records, facts->bytes, CLASSES)) {
+        printf("%s\n", err_text());
+        return plan->count + 1;
+    }
+    for (uint32_t i = 0; i < plan->count; i++) {
+        struct drawn drawn;
+        struct record read;
+        draw(&drawn, i, plan->payload_size(i), plan->name_size(i));
+        shard_will_need(shard, i);
+        if (shard_get(shard, i, true, &read)) {
+            printf("%s\n", err_text());
+            wrong++;
+        } else if (!same(&read, &drawn.record)) {
+            printf("record %u differs\n", i);
+            wrong++;
+        }
+        mem_free(drawn.payload);
+    }
+    shard_close(shard);
+    return wrong;
+}
+
+static const struct plan mixed = {60, mixed_size, name_20};
+
+/* ---- cases ---- */
+
+static void test_write_and_read(void)
+{
+    const char *path = shard_path("mixed.mdb");
+    struct shard_facts facts;
+    char digest[33];
+    uint64_t size;
+    CHECK_INT(write_plan(&mixed, path, &facts), 0);
+    CHECK_INT(facts.records, mixed.count);
+    CHECK_INT(digest_file(path, digest, &size), 0);
+    CHECK_INT(size, facts.bytes);
+    CHECK_TEXT(facts.digest, digest);
+    CHECK_INT(compare_plan(&mixed, path, &facts), 0);
+
+    /* Nothing but the shard: no lock file, no temporary file. */
+    struct files_list list;
+    CHECK_INT(files_list(test_folder(), &list), 0);
+    CHECK_INT(list.count, 1);
+    files_list_release(&list);
+
+    struct shard *shard;
+    struct record record;
+    CHECK_INT(shard_open(&shard, path, facts.records, facts.bytes, CLASSES - 1), 0);
+    CHECK_INT(shard_get(shard, 8, true, &record), 0);
+    CHECK_INT(shard_get(shard, 9, true, &record), -ERR_INPUT);
+    CHECK_HAS(err_text(), "record 9: its label is 9, but there are 9 classes");
+    CHECK_INT(shard_get(shard, mixed.count, true, &record), -ERR_FAULT);
+    shard_will_need(shard, mixed.count);
+    shard_close(shard);
+    shard_close(NULL);
+    CHECK_INT(shard_open(&shard, path, facts.records + 1, facts.bytes, CLASSES), -ERR_INPUT);
+    CHECK_HAS(err_text(), "holds 60 records, not 61");
+    CHECK_INT(shard_open(&shard, path, facts.records, facts.bytes + 4096, CLASSES), -ERR_INPUT);
+    CHECK_HAS(err_text(), "but the manifest says");
+    CHECK_INT(shard_open(&shard, shard_path("none.mdb"), 1, 4096, CLASSES), -ERR_INPUT);
+    CHECK_HAS(err_text(), "is missing");
+    CHECK_INT(shard_open(&shard, test_folder(), 1, 4096, CLASSES), -ERR_INPUT);
+    CHECK_HAS(err_text(), "not a regular file");
+}
+
+static void test_refused_records(void)
+{
+    struct shard_writer *writer;
+    struct shard_facts facts;
+    const char *path = shard_path("refused.mdb");
+    static const uint8_t payload[12];
+    const struct record good = {.width = 2,
+                                .height = 2,
+                                .original_width = 2,
+                                .original_height = 2,
+                                .name = "a/b",
+                                .name_size = 3,
+                                .payload = payload,
+                                .payload_size = 12};
+    CHECK_INT(shard_writer_open(&writer, path, shard_size_limit(1, 79, 79)), 0);
+    struct record bad[8];
+    for (int i = 0; i < 8; i++)
+        bad[i] = good;
+    bad[0].width = 0;
+    bad[1].height = RECORD_SIDE_LIMIT + 1;
+    bad[2].original_width = 0;
+    bad[3].encoding = (enum record_encoding)2;
+    bad[4].name_size = 0;
+    bad[5].name_size = RECORD_NAME_LIMIT + 1;
+    bad[6].payload_size = 11;
+    bad[7].payload_size = 0;
+    for (int i = 0; i < 8; i++)
+        CHECK_INT(shard_append(writer, &bad[i]), -ERR_FAULT);
+    CHECK_INT(shard_append(writer, &good), 0);
+    shard_writer_discard(writer);
+    shard_writer_discard(NULL);
+
+    CHECK_INT(shard_writer_open(&writer, path, shard_size_limit(1, 79, 79)), 0);
+    CHECK_INT(shard_publish(writer, &facts), -ERR_FAULT);
+    CHECK_HAS(err_text(), "without records");
+
+    /* A plan that promised too little is our fault, and leaves nothing behind. */
+    CHECK_INT(shard_writer_open(&writer, path, shard_size_limit(1, 79, 79)), 0);
+    int rc = 0;
+    struct drawn drawn;
+    draw(&drawn, 0, 100000, 20);
+    for (int i = 0; i < 100 && !rc; i++)
+        rc = shard_append(writer, &drawn.record);
+    CHECK_INT(rc, -ERR_FAULT);
+    CHECK_HAS(err_text(), "MDB_MAP_FULL");
+    mem_free(drawn.payload);
+    shard_writer_discard(writer);
+    CHECK_INT(shard_writer_open(&writer, shard_path("no/such/folder.mdb"), 1 << 20), -ERR_IO);
+
+    struct files_list list;
+    CHECK_INT(files_list(test_folder(), &list), 0);
+    for (size_t i = 0; i < list.count; i++)
+        CHECK(!strstr(list.names[i], "refused"));
+    files_list_release(&list);
+}
+
+/* ---- equal records, equal bytes ---- */
+
+/* Leave old bytes in all sizes of the heap's free blocks. */
+static void soil_heap(int byte)
+{
+    void *blocks[200];
+    for (int i = 0; i < 200; i++) {
+        size_t size = 100 + (size_t)i * i * 10;
+        if ((blocks[i] = malloc(size)))
+            memset(blocks[i], byte, size);
+    }
+    for (int i = 0; i < 200; i += 2)
+        free(blocks[i]);
+    for (int i = 1; i < 200; i += 2)
+        free(blocks[i]);
+}
+
+static uint64_t tiny_size(uint32_t index)
+{
+    return 1 + index % 200;
+}
+
+/* Around the largest value that a leaf takes, so that one-page values come and go. */
+static uint64_t edge_size(uint32_t index)
+{
+    return 1900 + index % 120 * 20;
+}
+
+static uint64_t big_size(uint32_t index)
+{
+    return 9000000 + index * 1000;
+}
+
+static const struct plan tiny = {3000, tiny_size, name_20}, edge = {500, edge_size, name_20},
+                         /* three commits, so that pages of older ones are used again */
+    big = {16, big_size, name_20};
+
+static void test_same_bytes(void)
+{
+    static const struct plan *const plans[4] = {&mixed, &tiny, &edge, &big};
+    for (size_t p = 0; p < 4; p++) {
+        struct shard_facts first, again, other;
+        soil_heap(0xa5);
+        CHECK_INT(write_plan(plans[p], shard_path("a.mdb"), &first), 0);
+        CHECK_INT(write_plan(&edge, shard_path("other.mdb"), &other), 0);
+        soil_heap(0x3c);
+        /* Fresh blocks are filled as well, which a lucky heap would leave zero. */
+        mallopt(M_PERTURB, 0x77);
+        CHECK_INT(write_plan(plans[p], shard_path("b.mdb"), &again), 0);
+        mallopt(M_PERTURB, 0);
+        CHECK_TEXT(again.digest, first.digest);
+        CHECK_INT(again.bytes, first.bytes);
+        CHECK(p == 2 || strcmp(other.digest, first.digest) != 0);
+    }
+}
+
+/* ---- sizes ---- */
+
+static uint64_t one_byte(uint32_t index)
+{
+    (void)index;
+    return 1;
+}
+
+static uint32_t name_1(uint32_t index)
+{
+    (void)index;
+    return 1;
+}
+
+static uint32_t name_any(uint32_t index)
+{
+    return 1 + index * 37 % RECORD_NAME_LIMIT;
+}
+
+/* The largest value that stays in a leaf, and the smallest that does not. */
+static uint64_t leaf_size(uint32_t index)
+{
+    (void)index;
+    return pages_leaf_limit(4096) - RECORD_HEADER_SIZE - 1;
+}
+
+static uint64_t above_leaf_size(uint32_t index)
+{
+    return leaf_size(index) + 1;
+}
+
+/* One byte more than fills two pages. */
+static uint64_t three_pages_size(uint32_t index)
+{
+    (void)index;
+    return 2 * 4096 - PAGES_HEADER_SIZE - RECORD_HEADER_SIZE - 1 + 1;
+}
+
+/* Every leaf is left half empty: a small one, then one that just does not fit. */
+static uint64_t seesaw_size(uint32_t index)
+{
+    return index % 2 ? leaf_size(index) : 40;
+}
+
+static uint64_t wild_size(uint32_t index)
+{
+    struct rng rng;
+    rng_init(&rng, 3, RNG_TEST, 0, index);
+    return 1 + rng_below(&rng, (uint64_t)1 << (1 + rng_below(&rng, 17)));
+}
+
+static void test_sizes(void)
+{
+    static const struct plan plans[] = {
+        {1,     one_byte,         name_1  },
+        {1,     three_pages_size, name_1  },
+        {20000, one_byte,         name_1  },
+        {5000,  tiny_size,        name_any},
+        {3000,  leaf_size,        name_1  },
+        {3000,  above_leaf_size,  name_1  },
+        {2000,  three_pages_size, name_1  },
+        {4000,  seesaw_size,      name_1  },
+        {800,   wild_size,        name_any},
+    };
+    for (size_t p = 0; p < sizeof plans / sizeof *plans; p++) {
+        const char *path = shard_path("size.mdb");
+        struct shard_facts facts;
+        uint64_t planned = 0, limit = plan_limit(&plans[p]);
+        CHECK_INT(write_plan(&plans[p], path, &facts), 0);
+        CHECK_INT(compare_plan(&plans[p], path, &facts), 0);
+        for (uint32_t i = 0; i < plans[p].count; i++)
+            planned += shard_record_size(plans[p].name_size(i), plans[p].payload_size(i));
+        CHECK(facts.bytes <= limit);
+        /* The plan may be wrong by what pages leave free (two leaves hold more than one's worth)
+         * and a few pages of the file's own. */
+        CHECK(facts.bytes <= planned * 21 / 10 + 65536);
+        CHECK(planned <= facts.bytes);
+        /* No sparse terabyte. */
+        CHECK(limit <= 3 * planned + (uint64_t)plans[p].count * 4300 + (1 << 20));
+    }
+}
+
+/* Several commits, one record larger than a commit. */
+static uint64_t heavy_size(uint32_t index)
+{
+    return index == 5 ? (66 << 20) + 12345 : 7000000 + index;
+}
+
+static void test_commits(void)
+{
+    static const struct plan heavy = {20, heavy_size, name_20};
+    const char *path = shard_path("heavy.mdb");
+    struct shard_facts facts;
+    CHECK_INT(write_plan(&heavy, path, &facts), 0);
+    CHECK(facts.bytes <= plan_limit(&heavy));
+    CHECK_INT(compare_plan(&heavy, path, &facts), 0);
+    CHECK_INT(files_remove(path), 0);
+}
+
+/* ---- verifying ---- */
+
+struct told {
+    uint64_t records, damages, bytes;
+    int64_t last;
+    char text[ERR_TEXT_SIZE];
+};
+
+static void tell_record(void *context, uint32_t index, const struct record *record)
+{
+    struct told *told = context;
+    (void)index;
+    told->records += record->payload_size > 0;
+}
+
+static void tell_damage(void *context, int64_t index)
+{
+    struct told *told = context;
+    told->damages++;
+    told->last = index;
+    snprintf(told->text, sizeof told->text, "%s", err_text());
+}
+
+static void tell_progress(void *context, uint64_t bytes)
+{
+    struct told *told = context;
+    told->bytes += bytes;
+}
+
+static struct told verify(const char *path, const struct shard_facts *facts)
+{
+    struct told told = {0};
+    const struct shard_visitor visitor = {&told, tell_record, tell_damage, tell_progress};
+    CHECK_INT(shard_verify(path, facts, CLASSES, &visitor), 0);
+    return told;
+}
+
+static void test_verify(void)
+{
+    const char *path = shard_path("verify.mdb");
+    struct shard_facts facts;
+    CHECK_INT(write_plan(&mixed, path, &facts), 0);
+    struct told told = verify(path, &facts);
+    CHECK_INT(told.records, mixed.count);
+    CHECK_INT(told.damages, 0);
+    CHECK_INT(told.bytes, facts.bytes);
+
+    facts.digest[3] ^= 1;
+    told = verify(path, &facts);
+    CHECK_INT(told.records, mixed.count);
+    CHECK_INT(told.damages, 1);
+    CHECK_INT(told.last, -1);
+    CHECK_HAS(told.text, "its digest is");
+    facts.bytes++;
+    told = verify(path, &facts);
+    CHECK_INT(told.records, 0);
+    CHECK_INT(told.damages, 1);
+    told = verify(shard_path("none.mdb"), &facts);
+    CHECK_HAS(told.text, "is missing");
+}
+
+/* ---- damage ---- */
+
+/* A shard of every kind of page: two levels of tree, values in leaves, of one page and of several.
+ */
+static uint64_t small_size(uint32_t index)
+{
+    return index == 3 ? 4500 : index == 7 ? 3000 : 700;
+}
+
+static const struct plan small = {9, small_size, name_20};
+
+static void test_cut_short(void)
+{
+    const char *path = shard_path("cut.mdb");
+    struct shard_facts facts;
+    CHECK_INT(write_plan(&small, path, &facts), 0);
+    size_t size;
+    uint8_t *bytes;
+    CHECK_INT(files_read(path, 1 << 20, &bytes, &size), 0);
+    for (uint64_t page = 0; page <= size / 4096; page++)
+        for (int shift = -1; shift <= 1; shift++) {
+            uint64_t length = page * 4096 + (uint64_t)shift;
+            struct shard *shard;
+            if (length >= size)
+                continue; /* whole, or -1 */
+            CHECK_INT(truncate(path, (off_t)length), 0);
+            /* Against the manifest, and where the manifest were wrong too. */
+            CHECK_INT(shard_open(&shard, path, small.count, size, CLASSES), -ERR_INPUT);
+            CHECK_INT(shard_open(&shard, path, small.count, length, CLASSES), -ERR_INPUT);
+            CHECK_HAS(err_text(), "damaged");
+            CHECK_INT(verify(path, &facts).damages, 1);
+            int file = open(path, O_WRONLY);
+            CHECK_INT(pwrite(file, bytes, size, 0), size);
+            close(file);
+        }
+    /* Longer is damaged, too. */
+    int file = open(path, O_WRONLY | O_APPEND);
+    CHECK_INT(write(file, bytes, 4096), 4096);
+    close(file);
+    struct shard *shard;
+    CHECK_INT(shard_open(&shard, path, small.count, size, CLASSES), -ERR_INPUT);
+    CHECK_INT(shard_open(&shard, path, small.count, size + 4096, CLASSES), -ERR_INPUT);
+    CHECK_HAS(err_text(), "but its head says");
+    mem_free(bytes);
+}
+
+/* So that a byte read is not optimised away. */
+static volatile unsigned last_bytes;
+
+/* Open PATH for training and read all: an error, or the right pixels and label. */
+static bool reads_rightly(const char *path, const struct shard_facts *facts,
+                          const struct drawn *expected, uint64_t *refused)
+{
+    struct shard *shard;
+    bool right = true;
+    int rc = shard_open(&shard, path, facts->records, facts->bytes, CLASSES);
+    if (rc) {
+        ++*refused;
+        return rc == -ERR_INPUT || rc == -ERR_MISMATCH;
+    }
+    for (uint32_t i = 0; i < facts->records; i++) {
+        struct record record;
+        rc = shard_get(shard, i, true, &record);
+        if (rc)
+            ++*refused;
+        right &= rc ? rc == -ERR_INPUT : same(&record, &expected[i].record);
+        /* Without the checksum the bytes may be wrong, but must be inside the file. */
+        if (!shard_get(shard, i, false, &record))
+            last_bytes += record.payload[record.payload_size - 1];
+    }
+    shard_close(shard);
+    return right;
+}
+
+static void test_damage(void)
+{
+    const char *path = shard_path("damage.mdb");
+    struct shard_facts facts;
+    struct drawn drawn[16];
+    uint64_t found = 0, wrong = 0, refused = 0, changes = 0;
+    CHECK_INT(write_plan(&small, path, &facts), 0);
+    for (uint32_t i = 0; i < small.count; i++)
+        draw(&drawn[i], i, small.payload_size(i), small.name_size(i));
+    int file = open(path, O_RDWR);
+    for (uint64_t at = 0; at < facts.bytes; at++) {
+        uint8_t byte, changed;
+        CHECK_INT(pread(file, &byte, 1, (off_t)at), 1);
+        /* One bit of each byte; where pages are described, all bits at once as well. */
+        int kinds = at % 4096 < 200 || at % 4096 >= 4096 - 100 ? 2 : 1;
+        for (int kind = 0; kind < kinds; kind++) {
+            changed = byte ^ (uint8_t)(kind ? 0xff : 1 << at % 8);
+            CHECK_INT(pwrite(file, &changed, 1, (off_t)at), 1);
+            changes++;
+            found += verify(path, &facts).damages > 0;
+            if (!reads_rightly(path, &facts, drawn, &refused) && wrong++ < 5)
+                printf("byte %llu as %02x instead of %02x is not noticed\n", (unsigned long long)at,
+                       changed, byte);
+        }
+        CHECK_INT(pwrite(file, &byte, 1, (off_t)at), 1);
+    }
+    close(file);
+    printf("damages: %llu found of %llu\n", (unsigned long long)found, (unsigned long long)changes);
+    CHECK_INT(found, changes);
+    CHECK_INT(wrong, 0);
+    CHECK(refused > changes / 3);
+    CHECK_INT(verify(path, &facts).damages, 0);
+    for (uint32_t i = 0; i < small.count; i++)
+        mem_free(drawn[i].payload);
+}
+
+/* Random bytes in the pages that steer, many at a time: no crash, no wrong record. */
+static void test_random_damage(void)
+{
+    const char *path = shard_path("random.mdb");
+    struct shard_facts facts;
+    struct drawn drawn[16];
+    uint64_t refused = 0;
+    uint8_t *bytes;
+    size_t size;
+    struct rng rng;
+    CHECK_INT(write_plan(&small, path, &facts), 0);
+    CHECK_INT(files_read(path, 1 << 20, &bytes, &size), 0);
+    for (uint32_t i = 0; i < small.count; i++)
+        draw(&drawn[i], i, small.payload_size(i), small.name_size(i));
+    int file = open(path, O_RDWR);
+    for (uint32_t round = 0; round < 3000; round++) {
+        rng_init(&rng, 11, RNG_TEST, 0, round);
+        uint64_t count = 1 + rng_below(&rng, 6);
+        for (uint64_t i = 0; i < count; i++) {
+            /* A page's head and its end are where its nodes are described. */
+            uint64_t page = rng_below(&rng, size / 4096) * 4096;
+            uint64_t at =
+                page + (rng_below(&rng, 2) ? rng_below(&rng, 160) : rng_below(&rng, 4096));
+            uint8_t byte = (uint8_t)rng_below(&rng, 256);
+            CHECK_INT(pwrite(file, &byte, 1, (off_t)at), 1);
+        }
+        CHECK(reads_rightly(path, &facts, drawn, &refused));
+        CHECK_INT(pwrite(file, bytes, size, 0), size);
+    }
+    CHECK(refused > 1000);
+    close(file);
+    mem_free(bytes);
+    for (uint32_t i = 0; i < small.count; i++)
+        mem_free(drawn[i].payload);
+}
+
+/* What is not ours is told apart. */
+static void test_other_files(void)
+{
+    const char *path = shard_path("other.mdb");
+    struct shard_facts facts;
+    struct shard *shard;
+    CHECK_INT(write_plan(&small, path, &facts), 0);
+    int file = open(path, O_RDWR);
+    uint8_t version = 2;
+    CHECK_INT(pwrite(file, &version, 1, PAGES_HEADER_SIZE + 4), 1);
+    CHECK_INT(shard_open(&shard, path, small.count, facts.bytes, CLASSES), -ERR_MISMATCH);
+    CHECK_HAS(err_text(), "LMDB data format 2");
+    CHECK_INT(ftruncate(file, 0), 0);
+    CHECK_INT(ftruncate(file, (off_t)facts.bytes), 0);
+    CHECK_INT(shard_open(&shard, path, small.count, facts.bytes, CLASSES), -ERR_INPUT);
+    CHECK_HAS(err_text(), "not the head of an LMDB file");
+    close(file);
+    CHECK_INT(truncate(path, 0), 0);
+    CHECK_INT(shard_open(&shard, path, small.count, 0, CLASSES), -ERR_INPUT);
+}
+
+/* ---- threads ---- */
+
+struct reader {
+    struct shard *shard;
+    uint32_t first;
+    uint64_t sum, errors;
+};
+
+static void *read_all(void *argument)
+{
+    struct reader *reader = argument;
+    for (uint32_t i = 0; i < tiny.count; i++) {
+        struct record record;
+        uint32_t index = (i + reader->first) % tiny.count;
+        shard_will_need(reader->shard, index);
+        if (shard_get(reader->shard, index, true, &record))
+            reader->errors++;
+        else
+            reader->sum += digest64(record.payload, record.payload_size);
+    }
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    const char *path = shard_path("threads.mdb");
+    struct shard_facts facts = {0};
+    struct shard *shard;
+    pthread_t threads[4];
+    struct reader readers[4];
+    CHECK_INT(write_plan(&tiny, path, &facts), 0);
+    CHECK_INT(shard_open(&shard, path, facts.records, facts.bytes, CLASSES), 0);
+    uint64_t allocations = mem_allocations();
+    for (uint32_t i = 0; i < 4; i++) {
+        readers[i] = (struct reader){.shard = shard, .first = i * 700};
+        CHECK_INT(pthread_create(&threads[i], NULL, read_all, &readers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        CHECK_INT(readers[i].errors, 0);
+        CHECK(readers[i].sum == readers[0].sum);
+    }
+    CHECK_INT(mem_allocations(), allocations);
+    shard_close(shard);
+}
+
+static const struct test tests[] = {
+    {"write_and_read",  test_write_and_read },
+    {"refused_records", test_refused_records},
+    {"same_bytes",      test_same_bytes     },
+    {"sizes",           test_sizes          },
+    {"commits",         test_commits        },
+    {"verify",          test_verify         },
+    {"cut_short",       test_cut_short      },
+    {"damage",          test_damage         },
+    {"random_damage",   test_random_damage  },
+    {"other_files",     test_other_files    },
+    {"threads",         test_threads        },
+};
+
+TEST_MAIN(tests)
