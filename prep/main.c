@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "prep/sort_val.h"
 #include "version.h"
 
 struct command {
@@ -21,7 +22,8 @@ struct command {
 
 /* In the order of the work; ends with a row without a name. */
 static const struct command commands[] = {
-    {NULL, NULL, NULL},
+    {"sort-val", sort_val_main, "the flat validation pictures into class folders, by the devkit"},
+    {NULL,       NULL,          NULL                                                            },
 };
 
 static void print_help(FILE *out)
