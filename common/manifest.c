@@ -1,5 +1,6 @@
 #include "common/manifest.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -235,24 +236,34 @@ static int read_class(struct manifest *manifest, const struct place *place, size
     return 0;
 }
 
+/* The number in FILE, if it is a shard's name: no path, and one name for a number. */
+static bool parse_shard_file(const char *file, size_t *number)
+{
+    char name[MANIFEST_SHARD_FILE_SIZE];
+    if (strncmp(file, "shard-", 6) != 0)
+        return false;
+    *number = strtoul(file + 6, NULL, 10);
+    snprintf(name, sizeof name, MANIFEST_SHARD_FILE, *number);
+    return strcmp(name, file) == 0;
+}
+
 static int read_shard(struct manifest *manifest, const struct place *place, size_t index)
 {
     static const char *const keys[] = {"bytes", "digest", "file", "records", NULL};
     struct dataset_shard *shard = &manifest->shards[index];
-    char name[MANIFEST_SHARD_FILE_SIZE];
-    const char *file;
+    size_t number, before;
     int rc;
     if ((rc = check_keys(place, keys)) ||
         (rc = read_count(place, "bytes", 1, count_limit, &shard->bytes)) ||
         (rc = read_count(place, "records", 1, UINT32_MAX, &shard->records)) ||
         (rc = read_digest(place, "digest", shard->digest)) ||
-        (rc = read_text(place, "file", &file)))
+        (rc = get_text(place, "file", &manifest->texts, &shard->file)))
         return rc;
-    snprintf(name, sizeof name, MANIFEST_SHARD_FILE, index);
-    if (strcmp(name, file) != 0)
-        return refuse(place, "file", "not the name of the shard at this place");
-    shard->file = mem_arena_text(&manifest->texts, name, strlen(name));
-    return shard->file ? 0 : -ERR_MEMORY;
+    if (!parse_shard_file(shard->file, &number))
+        return refuse(place, "file", "not a shard's name");
+    if (index > 0 && parse_shard_file(shard[-1].file, &before) && before >= number)
+        return refuse(place, "file", "the shards are not in ascending order");
+    return 0;
 }
 
 /* Read every element of the list KEY with READ_ONE. */
@@ -429,7 +440,7 @@ static json_t *make_shards(const struct manifest *manifest)
     return list;
 }
 
-/* The manifest's bytes, ended by a 0, or NULL; free() them. */
+/* The manifest's bytes, ended by a 0, or NULL; mem_free them. */
 static char *make_text(const struct manifest *manifest)
 {
     json_t *root = json_pack(
@@ -441,9 +452,12 @@ static char *make_text(const struct manifest *manifest)
         "largest_payload", (json_int_t)manifest->largest_payload, "settings", manifest->settings,
         "source", manifest->source, "classes", make_classes(manifest), "shards",
         make_shards(manifest));
-    char *text = root ? json_dumps(root, JSON_SORT_KEYS | JSON_INDENT(2)) : NULL;
+    char *text = root ? json_dumps(root, JSON_SORT_KEYS | JSON_INDENT(2)) : NULL, *whole = NULL;
     json_decref(root);
-    return text;
+    if (text && (whole = mem_array(strlen(text) + 2, 1, "manifest")))
+        sprintf(whole, "%s\n", text);
+    free(text);
+    return whole;
 }
 
 /* Put TEXT's own digest in its place, and read it as a reader will. */
@@ -478,6 +492,6 @@ int manifest_write(const char *path, const struct manifest *manifest)
         writer = NULL;
     }
     files_discard(writer);
-    free(text);
+    mem_free(text);
     return rc;
 }

@@ -19,8 +19,8 @@
 #define MANIFEST_FORMAT_VERSION 1
 #define MANIFEST_CLASS_LIMIT 1000000
 #define MANIFEST_SHARD_LIMIT 1000000
-/* printf format of the file name of shard K, a size_t; the name takes at most this many bytes with
- * its 0. */
+/* printf format of a shard's file name from its number, a size_t; it takes at most this many bytes
+ * with its 0. The numbers ascend; one is left out where all of a shard's pictures were bad. */
 #define MANIFEST_SHARD_FILE "shard-%05zu.mdb"
 #define MANIFEST_SHARD_FILE_SIZE 32
 
@@ -31,7 +31,7 @@ struct dataset_class {
 };
 
 struct dataset_shard {
-    const char *file; /* MANIFEST_SHARD_FILE of its position */
+    const char *file; /* MANIFEST_SHARD_FILE of its number */
     uint64_t records, bytes;
     char digest[33];
 };

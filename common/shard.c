@@ -22,6 +22,7 @@
 
 enum {
     COMMIT_BYTES = 64 << 20, /* of values: LMDB keeps a transaction's pages in memory */
+    SPARE_BYTES = 4 << 20,   /* of map, for what a transaction copies */
     PLAN_PAGE_SIZE = 4096,
     LARGEST_PAGE = 32768, /* of LMDB */
     NODE_SIZE = 14,       /* LMDB's cost of a value in a leaf: offset, node header, key */
@@ -50,8 +51,8 @@ struct shard_writer {
     MDB_txn *transaction;
     MDB_dbi database;
     char path[FILES_PATH_SIZE], partial[FILES_PATH_SIZE];
-    uint64_t records, pending; /* pending: bytes of values since the last commit */
-    uint64_t size_limit;
+    uint64_t records, pending;      /* pending: bytes of values since the last commit */
+    uint64_t size_limit, page_size; /* page_size: the system's */
 };
 
 struct shard {
@@ -218,18 +219,32 @@ static int fail(const struct shard_writer *writer, int rc, const char *operation
         return err_errno("cannot %s %s%s", operation, writer->partial,
                          rc == EIO ? " (is the disk full?)" : "");
     }
-    return err_set(ERR_FAULT, "cannot %s %s: LMDB: %s (record %llu, map of %llu bytes)", operation,
+    return err_set(ERR_FAULT, "cannot %s %s: LMDB: %s (record %llu, at most %llu bytes)", operation,
                    writer->partial, mdb_strerror(rc), (unsigned long long)writer->records,
                    (unsigned long long)writer->size_limit);
 }
 
-static int begin(struct shard_writer *writer)
+/* Begin a transaction whose first value has SIZE bytes. The map grows with the file, at these
+ * points of the plan only: no value takes more than twice its size and a leaf's share of its own.
+ */
+static int begin(struct shard_writer *writer, uint64_t size)
 {
-    int rc = mdb_txn_begin(writer->env, NULL, 0, &writer->transaction);
-    if (!rc)
-        rc = mdb_dbi_open(writer->transaction, NULL, 0, &writer->database);
+    MDB_envinfo info;
+    MDB_stat tree;
+    int rc;
+    if ((rc = mdb_env_info(writer->env, &info)) || (rc = mdb_env_stat(writer->env, &tree)))
+        return fail(writer, rc, "write");
+    uint64_t values = size > COMMIT_BYTES ? size : COMMIT_BYTES;
+    uint64_t map = (info.me_last_pgno + 1) * tree.ms_psize + 3 * values + SPARE_BYTES;
+    if (map > writer->size_limit)
+        map = writer->size_limit;
+    map = map / writer->page_size * writer->page_size;
+    if ((map > info.me_mapsize && (rc = mdb_env_set_mapsize(writer->env, (size_t)map))) ||
+        (rc = mdb_txn_begin(writer->env, NULL, 0, &writer->transaction)) ||
+        (rc = mdb_dbi_open(writer->transaction, NULL, 0, &writer->database)))
+        return fail(writer, rc, "write");
     writer->pending = 0;
-    return rc ? fail(writer, rc, "write") : 0;
+    return 0;
 }
 
 static int commit(struct shard_writer *writer)
@@ -245,24 +260,22 @@ int shard_writer_open(struct shard_writer **out, const char *path, uint64_t size
      * weakens a commit, and no MDB_NOMEMINIT: pages are cleared, so equal records make equal files.
      */
     const unsigned flags = MDB_NOSUBDIR | MDB_NOLOCK | MDB_NORDAHEAD;
-    uint64_t page = system_page_size();
     struct shard_writer *writer = mem_array(1, sizeof *writer, "shard writer");
     int rc = -ERR_MEMORY;
     *out = NULL;
     if (!writer)
         return rc;
     snprintf(writer->path, sizeof writer->path, "%s", path);
-    writer->size_limit = (size_limit + page - 1) / page * page;
+    writer->page_size = system_page_size();
+    writer->size_limit = size_limit + writer->page_size - 1;
     if ((rc = files_partial_name(writer->partial, path)) || (rc = files_remove(writer->partial)))
         goto fail;
     if ((rc = mdb_env_create(&writer->env)) ||
-        (rc = mdb_env_set_mapsize(writer->env, (size_t)writer->size_limit)) ||
+        (rc = mdb_env_set_mapsize(writer->env, (size_t)writer->page_size * 4)) ||
         (rc = mdb_env_open(writer->env, writer->partial, flags, 0666))) {
         rc = fail(writer, rc, "create");
         goto fail;
     }
-    if ((rc = begin(writer)))
-        goto fail;
     *out = writer;
     return 0;
 
@@ -279,8 +292,9 @@ int shard_append(struct shard_writer *writer, const struct record *record)
     if (fault || size > UINT32_MAX || writer->records > UINT32_MAX)
         return err_set(ERR_FAULT, "%s: record %llu cannot be written: %s", writer->path,
                        (unsigned long long)writer->records, fault ? fault : "it is too much");
-    if (writer->pending && writer->pending + size > COMMIT_BYTES &&
-        ((rc = commit(writer)) || (rc = begin(writer))))
+    if (writer->transaction && writer->pending + size > COMMIT_BYTES && (rc = commit(writer)))
+        return rc;
+    if (!writer->transaction && (rc = begin(writer, size)))
         return rc;
     uint32_t number = htobe32((uint32_t)writer->records);
     MDB_val key = {sizeof number, &number}, value = {(size_t)size, NULL};

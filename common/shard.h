@@ -50,14 +50,15 @@ struct shard_facts {
 struct shard_writer;
 /* Bytes that a shard file with RECORDS records and VALUE_BYTES bytes of values (headers and names
  * included), none larger than LARGEST_VALUE, takes at most, B-tree pages and rounding of each value
- * to pages included; the map size of its writer. */
+ * to pages included. */
 uint64_t shard_size_limit(uint64_t records, uint64_t value_bytes, uint64_t largest_value);
 /* Bytes one record takes in the file: its value rounded to pages of 4096 bytes, and its place in a
  * leaf. For planning shards; the same on every machine. */
 uint64_t shard_record_size(uint64_t name_size, uint64_t payload_size);
 
-/* Create PATH's temporary file (files.h), removing an earlier one. SIZE_LIMIT from
- * shard_size_limit. */
+/* Create PATH's temporary file (files.h), removing an earlier one. It may grow to SIZE_LIMIT bytes
+ * (shard_size_limit, or more where the values are not known yet: LMDB's map grows with the file);
+ * beyond that shard_append is ERR_FAULT. */
 int shard_writer_open(struct shard_writer **out, const char *path, uint64_t size_limit);
 /* Append the next record. Commits by itself before 64 MiB of values are exceeded: a point of the
  * plan, never of time. ERR_FAULT for a record that the format cannot hold (empty, inconsistent,

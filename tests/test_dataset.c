@@ -51,7 +51,8 @@ static void write_shards(const char *folder, struct small *out)
         struct shard_writer *writer;
         struct shard_facts facts;
         char path[FILES_PATH_SIZE];
-        snprintf(out->files[k], sizeof out->files[k], MANIFEST_SHARD_FILE, k);
+        /* A number is left out, as if all pictures of shard 1 were bad. */
+        snprintf(out->files[k], sizeof out->files[k], MANIFEST_SHARD_FILE, k * 2);
         files_join(path, folder, out->files[k]);
         CHECK_INT(shard_writer_open(&writer, path, 1 << 20), 0);
         for (uint64_t i = k ? 4 : 0; i < (k ? IMAGES : 4); i++) {
@@ -228,7 +229,7 @@ static void test_wrong_shards(void)
     make_small(folder, &small);
     CHECK_INT(dataset_publish(folder, &small.manifest), 0);
     files_join(a, folder, "shard-00000.mdb");
-    files_join(b, folder, "shard-00001.mdb");
+    files_join(b, folder, "shard-00002.mdb");
     files_join(c, folder, "away");
     CHECK_INT(rename(a, c), 0);
     CHECK_INT(dataset_open(&dataset, folder), -ERR_INPUT);
@@ -315,6 +316,16 @@ static void name_shard(struct small *small)
     small->shards[1].file = "../shard-00001.mdb";
 }
 
+static void repeat_shard(struct small *small)
+{
+    small->shards[1].file = "shard-00000.mdb";
+}
+
+static void odd_shard(struct small *small)
+{
+    small->shards[1].file = "shard-1.mdb";
+}
+
 static void name_digest(struct small *small)
 {
     small->shards[0].digest[5] = 'A';
@@ -345,7 +356,9 @@ static void test_publish_refuses(void)
     refuse_publish(empty_class, "classes[0].name: cannot be a folder's name");
     refuse_publish(count_class, "images: not the sum of the classes' images");
     refuse_publish(count_shard, "images: not the sum of the shards' records");
-    refuse_publish(name_shard, "shards[1].file: not the name of the shard");
+    refuse_publish(name_shard, "shards[1].file: not a shard's name");
+    refuse_publish(odd_shard, "shards[1].file: not a shard's name");
+    refuse_publish(repeat_shard, "shards[1].file: the shards are not in ascending order");
     refuse_publish(name_digest, "shards[0].digest: not 32 hexadecimal digits");
     refuse_publish(no_classes, "classes: not a list, empty, or too long");
     refuse_publish(no_width, "largest_width: not a whole number from 1");
@@ -466,7 +479,206 @@ static void test_damaged_manifest(void)
     mem_free(text);
 }
 
+/* ---- data-spec/golden/data-set.lmdb, which data-spec/20-data-set.md explains ---- */
+
+#define GOLDEN TEST_SOURCE "/data-spec/golden/data-set.lmdb"
+#define GOLDEN_LIST TEST_SOURCE "/data-spec/golden/data-set.tsv"
+
+enum { GOLDEN_RECORDS = 6, GOLDEN_FIRST = 4 };
+
+static const struct {
+    uint32_t label, width, height;
+    const char *name;
+} golden[GOLDEN_RECORDS] = {
+    {2, 2,  1,  "n01443537/a.JPEG"},
+    {0, 1,  1,  "caf\xe9/b.png"   },
+    {1, 40, 40, "n01440764/c.JPEG"},
+    {2, 8,  3,  "n01443537/d.JPEG"},
+    {1, 2,  2,  "n01440764/e.JPEG"},
+    {2, 1,  2,  "n01443537/f.JPEG"},
+};
+
+static void golden_record(uint64_t index, struct record *out, uint8_t payload[4800])
+{
+    uint32_t width = golden[index].width, height = golden[index].height;
+    for (uint32_t i = 0; i < width * height * 3; i++)
+        payload[i] = (uint8_t)(i * 7 + index * 13);
+    *out = (struct record){.label = golden[index].label,
+                           .width = width,
+                           .height = height,
+                           .original_width = 500,
+                           .original_height = 375,
+                           .encoding = RECORD_RGB,
+                           .name = golden[index].name,
+                           .name_size = (uint32_t)strlen(golden[index].name),
+                           .payload = payload,
+                           .payload_size = width * height * 3};
+}
+
+static void write_golden(const char *folder)
+{
+    struct dataset_class classes[] = {
+        {"caf\xe9",   "",                            1},
+        {"n01440764", "tench, Tinca tinca",          2},
+        {"n01443537", "goldfish, Carassius auratus", 3},
+    };
+    struct dataset_shard shards[2];
+    struct shard_facts facts;
+    CHECK_INT(files_make_folder(folder), 0);
+    for (size_t k = 0; k < 2; k++) {
+        static char files[2][MANIFEST_SHARD_FILE_SIZE];
+        static uint8_t payload[4800];
+        struct shard_writer *writer;
+        struct record record;
+        char path[FILES_PATH_SIZE];
+        snprintf(files[k], sizeof files[k], MANIFEST_SHARD_FILE, k);
+        files_join(path, folder, files[k]);
+        CHECK_INT(shard_writer_open(&writer, path, 1 << 20), 0);
+        for (uint64_t i = k ? GOLDEN_FIRST : 0; i < (k ? GOLDEN_RECORDS : GOLDEN_FIRST); i++) {
+            golden_record(i, &record, payload);
+            CHECK_INT(shard_append(writer, &record), 0);
+        }
+        CHECK_INT(shard_publish(writer, &facts), 0);
+        shards[k] = (struct dataset_shard){files[k], facts.records, facts.bytes, {0}};
+        memcpy(shards[k].digest, facts.digest, sizeof facts.digest);
+    }
+    const struct manifest manifest = {
+        .classes = classes,
+        .class_count = 3,
+        .shards = shards,
+        .shard_count = 2,
+        .encoding = RECORD_RGB,
+        .images = GOLDEN_RECORDS,
+        .largest_width = 40,
+        .largest_height = 40,
+        .largest_payload = 4800,
+        .settings = json_pack("{s:s, s:i}", "encoding", "rgb", "short_side", 0),
+        .source = json_pack("{s:i}", "files", GOLDEN_RECORDS),
+        .tool = "example",
+    };
+    CHECK_INT(dataset_publish(folder, &manifest), 0);
+    json_decref(manifest.settings);
+    json_decref(manifest.source);
+}
+
+/* Write what tests/tools/read_data_set.py prints of the data set FOLDER. */
+static void list_records(const char *folder, const char *path)
+{
+    struct dataset *dataset;
+    FILE *list = fopen(path, "w");
+    CHECK(list != NULL);
+    CHECK_INT(dataset_open(&dataset, folder), 0);
+    for (uint64_t i = 0; list && dataset && i < dataset_manifest(dataset)->images; i++) {
+        struct record r;
+        CHECK_INT(dataset_get(dataset, i, true, &r), 0);
+        const uint8_t *value = r.payload - r.name_size - RECORD_HEADER_SIZE;
+        size_t size = RECORD_HEADER_SIZE + r.name_size + r.payload_size;
+        fprintf(list, "%llu\t%.*s\t%u\t%s\t%u\t%u\t%u\t%u\t%s\t%llu\t%016llx\n",
+                (unsigned long long)i, (int)r.name_size, r.name, r.label,
+                dataset_manifest(dataset)->classes[r.label].name, r.width, r.height,
+                r.original_width, r.original_height, record_encoding_names[r.encoding],
+                (unsigned long long)r.payload_size,
+                (unsigned long long)digest64(value + 8, size - 8));
+    }
+    if (list)
+        fclose(list);
+    dataset_close(dataset);
+}
+
+static void compare_files(const char *path, const char *expected)
+{
+    char digests[2][33];
+    uint64_t size;
+    CHECK_INT(digest_file(path, digests[0], &size), 0);
+    CHECK_INT(digest_file(expected, digests[1], &size), 0);
+    if (strcmp(digests[0], digests[1]) != 0) {
+        printf("%s differs from %s\n", path, expected);
+        test_failures++;
+    }
+}
+
+/* The golden files are what this program writes (TEST_WRITE_GOLDEN=1 makes them anew), and what it
+ * reads. */
+static void test_golden(void)
+{
+    static const char *const files[] = {MANIFEST_FILE, "shard-00000.mdb", "shard-00001.mdb"};
+    struct dataset *dataset;
+    char folder[FILES_PATH_SIZE], list[FILES_PATH_SIZE];
+    files_join(folder, test_folder(), "golden.lmdb");
+    files_join(list, test_folder(), "golden.tsv");
+    if (getenv("TEST_WRITE_GOLDEN")) {
+        write_golden(GOLDEN);
+        list_records(GOLDEN, GOLDEN_LIST);
+    }
+    CHECK_INT(dataset_open(&dataset, GOLDEN), 0);
+    for (uint64_t i = 0; dataset && i < GOLDEN_RECORDS; i++) {
+        static uint8_t payload[4800];
+        struct record expected, read;
+        golden_record(i, &expected, payload);
+        CHECK_INT(dataset_get(dataset, i, true, &read), 0);
+        CHECK_INT(read.label, expected.label);
+        CHECK_INT(read.width, expected.width);
+        CHECK_INT(read.height, expected.height);
+        CHECK_INT(read.original_width, expected.original_width);
+        CHECK_INT(read.original_height, expected.original_height);
+        CHECK_INT(read.name_size, expected.name_size);
+        CHECK_INT(memcmp(read.name, expected.name, read.name_size), 0);
+        CHECK_INT(read.payload_size, expected.payload_size);
+        CHECK_INT(memcmp(read.payload, expected.payload, read.payload_size), 0);
+    }
+    dataset_close(dataset);
+    list_records(GOLDEN, list);
+    compare_files(list, GOLDEN_LIST);
+    if (sysconf(_SC_PAGESIZE) != 4096)
+        TEST_SKIP("this machine's pages are not of 4096 bytes, so LMDB writes other files");
+    write_golden(folder);
+    for (size_t i = 0; i < sizeof files / sizeof(char *); i++) {
+        char path[2][FILES_PATH_SIZE];
+        files_join(path[0], folder, files[i]);
+        files_join(path[1], GOLDEN, files[i]);
+        compare_files(path[0], path[1]);
+    }
+}
+
+/* Every line `    1f02: 4a 45 ...` of the document is what stands there in the file that the last
+ * line `File NAME:` named; text blocks in between are not looked at. */
+static void test_document(void)
+{
+    FILE *document = fopen(TEST_SOURCE "/data-spec/20-data-set.md", "r");
+    char line[1024], name[64] = "";
+    uint8_t *bytes = NULL;
+    size_t size = 0, compared = 0;
+    CHECK(document != NULL);
+    while (document && fgets(line, sizeof line, document)) {
+        unsigned long at;
+        int used = 0;
+        if (sscanf(line, "File `%63[^`]`:", name) == 1) {
+            char path[FILES_PATH_SIZE];
+            files_join(path, GOLDEN, name);
+            mem_free(bytes);
+            bytes = NULL;
+            CHECK_INT(files_read(path, 1 << 20, &bytes, &size), 0);
+        } else if (bytes && sscanf(line, "    %4lx:%n", &at, &used) == 1 && used == 9) {
+            unsigned value;
+            /* Bytes have one space before them; more begin a remark. */
+            for (const char *next = line + used;
+                 next[0] == ' ' && next[1] != ' ' && sscanf(next, "%2x", &value) == 1;
+                 next += 3, at++, compared++)
+                if (at >= size || bytes[at] != value) {
+                    printf("%s: byte %lx is not %02x: %s", name, at, value, line);
+                    test_failures++;
+                }
+        }
+    }
+    CHECK(compared >= 200);
+    mem_free(bytes);
+    if (document)
+        fclose(document);
+}
+
 static const struct test tests[] = {
+    {"golden",           test_golden          },
+    {"document",         test_document        },
     {"round_trip",       test_round_trip      },
     {"same_bytes",       test_same_bytes      },
     {"missing",          test_missing         },

@@ -108,11 +108,12 @@ static const char *shard_path(const char *name)
     return path;
 }
 
-/* Write PLAN to PATH; 0 or the first error. */
-static int write_plan(const struct plan *plan, const char *path, struct shard_facts *facts)
+/* Write PLAN to PATH with a size limit; 0 or the first error. */
+static int write_limited(const struct plan *plan, const char *path, uint64_t limit,
+                         struct shard_facts *facts)
 {
     struct shard_writer *writer;
-    int rc = shard_writer_open(&writer, path, plan_limit(plan));
+    int rc = shard_writer_open(&writer, path, limit);
     if (rc)
         return rc;
     for (uint32_t i = 0; i < plan->count && !rc; i++) {
@@ -126,6 +127,11 @@ static int write_plan(const struct plan *plan, const char *path, struct shard_fa
         return rc;
     }
     return shard_publish(writer, facts);
+}
+
+static int write_plan(const struct plan *plan, const char *path, struct shard_facts *facts)
+{
+    return write_limited(plan, path, plan_limit(plan), facts);
 }
 
 /* Read PATH back and compare every record with PLAN; the number that is wrong. */
@@ -399,6 +405,20 @@ static uint64_t heavy_size(uint32_t index)
     return index == 5 ? (66 << 20) + 12345 : 7000000 + index;
 }
 
+/* The map size that FILE's newer meta page bears. */
+static uint64_t stored_map_size(const char *path)
+{
+    uint64_t metas[2][2] = {{0}};
+    int file = open(path, O_RDONLY);
+    for (int i = 0; i < 2; i++) {
+        off_t meta = i * (off_t)sysconf(_SC_PAGESIZE) + PAGES_HEADER_SIZE;
+        CHECK_INT(pread(file, &metas[i][0], 8, meta + 16), 8);
+        CHECK_INT(pread(file, &metas[i][1], 8, meta + 128), 8);
+    }
+    close(file);
+    return metas[metas[0][1] < metas[1][1]][0];
+}
+
 static void test_commits(void)
 {
     static const struct plan heavy = {20, heavy_size, name_20};
@@ -407,6 +427,12 @@ static void test_commits(void)
     CHECK_INT(write_plan(&heavy, path, &facts), 0);
     CHECK(facts.bytes <= plan_limit(&heavy));
     CHECK_INT(compare_plan(&heavy, path, &facts), 0);
+
+    /* Where the sizes are not known beforehand, LMDB's map follows the file. */
+    CHECK_INT(write_limited(&heavy, path, (uint64_t)1 << 45, &facts), 0);
+    CHECK_INT(compare_plan(&heavy, path, &facts), 0);
+    CHECK(stored_map_size(path) >= facts.bytes);
+    CHECK(stored_map_size(path) <= facts.bytes + (300 << 20));
     CHECK_INT(files_remove(path), 0);
 }
 
