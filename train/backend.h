@@ -91,9 +91,10 @@ struct backend {
 
     /* One op, with all memory in place. VALUES and GRADIENTS are the flat blocks (a parameter lies
      * at block + offset floats).
-     * prepare: recompute op->packed from VALUES; called once after they changed.
-     * forward: reads in and residual, writes out and saved. OP_NORM normalises by the batch's mean
-     * and biased variance and updates the running statistics in VALUES: new = (1 - momentum) * old
+     * prepare: recompute op->packed from VALUES; called once after they changed, before feed (it
+     * may use the workspace). forward: reads in and residual, writes out and saved. OP_NORM
+     * normalises by the batch's mean and biased variance and updates the running statistics in
+     * VALUES: new = (1 - momentum) * old
      * + momentum * batch's, with the unbiased variance (as PyTorch; there are at least 2 values a
      * channel, net sees to it). OP_MAX_POOL: where several are the largest, any one is taken.
      * OP_LOSS: loss and hits of the batch's rows to saved.

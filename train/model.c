@@ -355,6 +355,20 @@ static void fill(float *out, size_t count, float value)
         out[i] = value;
 }
 
+/* Normal numbers in pairs (Box and Muller): elements 2i and 2i + 1 come from the numbers 2i and 2i
+ * + 1 of RNG. */
+static void fill_normal(float *out, size_t count, double deviation, struct rng *rng)
+{
+    for (size_t i = 0; i < count; i += 2) {
+        double radius = deviation * sqrt(-2 * log(1 - rng_double(rng)));
+        double angle = 6.283185307179586 * rng_double(rng);
+
+        out[i] = (float)(radius * cos(angle));
+        if (i + 1 < count)
+            out[i + 1] = (float)(radius * sin(angle));
+    }
+}
+
 /* Is P the gamma of a block's last normalisation? */
 static bool ends_block(const struct model *model, const struct parameter *p)
 {
@@ -372,13 +386,10 @@ void model_initialise(const struct model *model, const struct parameter *paramet
 
     rng_init(&rng, seed, RNG_WEIGHTS, 0, (uint64_t)(p - model->parameters));
     switch (p->role) {
-    case PARAMETER_CONV: {
-        double deviation = sqrt(2.0 / (double)(p->shape[0] * p->shape[2] * p->shape[3]));
-
-        for (size_t i = 0; i < p->count; i++)
-            out[i] = (float)(deviation * rng_normal(&rng));
+    case PARAMETER_CONV:
+        fill_normal(out, p->count, sqrt(2.0 / (double)(p->shape[0] * p->shape[2] * p->shape[3])),
+                    &rng);
         break;
-    }
     case PARAMETER_LINEAR:
     case PARAMETER_BIAS: {
         double bound = 1 / sqrt((double)linear->in->c);

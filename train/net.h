@@ -19,6 +19,8 @@ struct net;
 struct net_settings {
     bool training;   /* false: evaluation list only; no gradients, no momenta */
     bool accumulate; /* a block for the sums of several micro-batches */
+    bool plan_only;  /* allocate nothing: for net_memory and net_check_plan on a machine that need
+                        not hold it */
 };
 
 /* Bytes of each part, as printed before the first step and kept. */
@@ -31,7 +33,8 @@ struct net_plan {
 };
 
 /* Plan and allocate. The model must outlive the net; its tensors, parameters and ops are completed
- * here, so one model belongs to one net. ERR_MEMORY says what was needed. */
+ * here, so one model belongs to one net at a time. ERR_MEMORY says what was needed; ERR_USAGE: a
+ * batch and size that leave a normalisation one value a channel. */
 int net_open(struct net **out, const struct backend *backend, struct device *device,
              struct model *model, const struct net_settings *settings);
 void net_close(struct net *net); /* NULL is fine */
@@ -39,9 +42,10 @@ const struct net_plan *net_memory(const struct net *net);
 /* Check a plan: no two things that live at once overlap. ERR_FAULT names them. For tests. */
 int net_check_plan(const struct net *net);
 
-/* One micro-batch, forward and backward, in the training list. Gradients are those of the mean loss
- * over the batch. With accumulate, they are added up until net_update. *RESULT may be NULL: then
- * nothing waits. */
+/* One micro-batch, forward and backward, in the training list; BATCH must be full. Gradients are
+ * those of the mean loss over the batch, and the running statistics move. With accumulate,
+ * gradients are added up until net_update. *RESULT may be NULL: then nothing waits. Neither this
+ * nor net_update and net_evaluate allocate. */
 int net_train(struct net *net, const struct batch *batch, struct loss_result *result);
 /* SGD on what net_train left (divided by the micro-batches since the last update). */
 int net_update(struct net *net, const struct sgd *sgd);
@@ -52,14 +56,16 @@ int net_evaluate(struct net *net, const struct batch *batch, struct loss_result 
 /* Logits of the last net_evaluate, batch x classes, f32. */
 int net_logits(struct net *net, float *out);
 
-/* One parameter or statistic from and to the host; momentum is 0 before the first update.
- * VALUE/MOMENTUM/GRADIENT. */
+/* One parameter or statistic from and to the host, parameter->count floats in the shape's order.
+ * Momentum is 0 before the first update; the gradient is what net_train left, with accumulate the
+ * sum since the last update. Statistics have a value only: ERR_FAULT for the others. */
 enum net_block { NET_VALUE, NET_GRADIENT, NET_MOMENTUM };
 int net_get(struct net *net, enum net_block block, const struct parameter *p, float *out);
 int net_set(struct net *net, enum net_block block, const struct parameter *p, const float *in);
 
-/* Seconds per kind of op so far, forward, backward and prepare, and update and feed: for --profile.
- * Off until asked. */
+/* Seconds per kind of op since net_profile_start, for --profile, and calls of net_train. While it
+ * is on, every call of the backend is waited for. update: with adding up the gradients of
+ * micro-batches. */
 struct net_profile {
     double forward[OP_KINDS], backward[OP_KINDS], prepare[OP_KINDS];
     double update, feed;

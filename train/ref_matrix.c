@@ -92,18 +92,23 @@ static void multiply_add(const struct product *p)
 
 /* ---- convolution ---- */
 
-/* One picture's shapes and the parts of the workspace. */
+/* Shapes, and the parts of the workspace. Pictures go through the products in groups, so that small
+ * ones make products with enough rows. */
 struct conv {
-    size_t in_pixels, out_pixels, in_c, out_c;
+    size_t group;                 /* pictures of a group; the last may be smaller */
+    size_t in_pixels, out_pixels; /* of one picture */
+    size_t in_c, out_c;
     size_t depth;        /* kernel positions x input channels: a patch */
-    float *patches;      /* out_pixels x depth */
-    float *out_gradient; /* out_pixels x out_c */
-    double *sums;        /* out_pixels x max(depth, out_c) */
-    double *in_gradient; /* in_pixels x in_c */
+    float *patches;      /* group x out_pixels x depth */
+    float *out_gradient; /* group x out_pixels x out_c */
+    double *sums;        /* group x out_pixels x max(depth, out_c) */
+    double *in_gradient; /* group x in_pixels x in_c */
     double *weight_sums; /* out_c x depth */
     double *panel;       /* of the largest product */
     size_t workspace_bytes;
 };
+
+enum { ENOUGH_ROWS = 64 };
 
 static struct conv conv_parts(const struct op *op, bool training)
 {
@@ -116,20 +121,42 @@ static struct conv conv_parts(const struct op *op, bool training)
     };
     void *base = op->workspace;
     size_t *used = &v.workspace_bytes;
-    size_t longest = larger(v.depth, larger(v.out_c, v.out_pixels));
 
-    v.patches = carve(base, used, v.out_pixels * v.depth * sizeof(float));
-    v.sums = carve(base, used, v.out_pixels * larger(v.depth, v.out_c) * sizeof(double));
+    v.group = larger(1, ENOUGH_ROWS / v.out_pixels);
+    if (v.group > (size_t)op->in->n)
+        v.group = (size_t)op->in->n;
+    size_t rows = v.group * v.out_pixels, longest = larger(v.depth, larger(v.out_c, rows));
+
+    v.patches = carve(base, used, rows * v.depth * sizeof(float));
+    v.sums = carve(base, used, rows * larger(v.depth, v.out_c) * sizeof(double));
     v.panel = carve(base, used, longest * PANEL * sizeof(double));
     if (training) {
-        v.out_gradient = carve(base, used, v.out_pixels * v.out_c * sizeof(float));
-        v.in_gradient = carve(base, used, v.in_pixels * v.in_c * sizeof(double));
+        v.out_gradient = carve(base, used, rows * v.out_c * sizeof(float));
+        v.in_gradient = carve(base, used, v.group * v.in_pixels * v.in_c * sizeof(double));
         v.weight_sums = carve(base, used, v.out_c * v.depth * sizeof(double));
     }
     return v;
 }
 
-/* PATCHES(pixel, ky, kx, c) = the input that kernel position (ky, kx) meets; 0 outside. */
+/* The group that begins at picture FIRST: how many pictures it has. */
+static size_t group_size(const struct op *op, const struct conv *v, size_t first)
+{
+    size_t left = (size_t)op->in->n - first;
+
+    return left < v->group ? left : v->group;
+}
+
+/* The input pixel that output (Y, X) and kernel position (KY, KX) meet, or -1 outside. */
+static int64_t input_pixel(const struct op *op, int y, int x, int ky, int kx)
+{
+    int iy = y * op->stride + ky - op->padding, ix = x * op->stride + kx - op->padding;
+
+    if (iy < 0 || iy >= op->in->h || ix < 0 || ix >= op->in->w)
+        return -1;
+    return (int64_t)iy * op->in->w + ix;
+}
+
+/* PATCHES(output pixel, ky, kx, c) = the input that kernel position meets; 0 outside. */
 static void gather_patches(const struct op *op, const float *picture, float *patches)
 {
     size_t c = (size_t)op->in->c;
@@ -138,14 +165,12 @@ static void gather_patches(const struct op *op, const float *picture, float *pat
         for (int x = 0; x < op->out->w; x++)
             for (int ky = 0; ky < op->kernel; ky++)
                 for (int kx = 0; kx < op->kernel; kx++, patches += c) {
-                    int iy = y * op->stride + ky - op->padding;
-                    int ix = x * op->stride + kx - op->padding;
+                    int64_t at = input_pixel(op, y, x, ky, kx);
 
-                    if (iy < 0 || iy >= op->in->h || ix < 0 || ix >= op->in->w)
+                    if (at < 0)
                         memset(patches, 0, c * sizeof *patches);
                     else
-                        memcpy(patches, picture + ((size_t)iy * (size_t)op->in->w + (size_t)ix) * c,
-                               c * sizeof *patches);
+                        memcpy(patches, picture + (size_t)at * c, c * sizeof *patches);
                 }
 }
 
@@ -158,15 +183,20 @@ static void scatter_patches(const struct op *op, const double *patches, double *
         for (int x = 0; x < op->out->w; x++)
             for (int ky = 0; ky < op->kernel; ky++)
                 for (int kx = 0; kx < op->kernel; kx++, patches += c) {
-                    int iy = y * op->stride + ky - op->padding;
-                    int ix = x * op->stride + kx - op->padding;
+                    int64_t at = input_pixel(op, y, x, ky, kx);
 
-                    if (iy < 0 || iy >= op->in->h || ix < 0 || ix >= op->in->w)
-                        continue;
-                    double *to = picture + ((size_t)iy * (size_t)op->in->w + (size_t)ix) * c;
-                    for (size_t i = 0; i < c; i++)
-                        to[i] += patches[i];
+                    for (size_t i = 0; at >= 0 && i < c; i++)
+                        picture[(size_t)at * c + i] += patches[i];
                 }
+}
+
+static void gather_group(const struct op *op, const struct conv *v, size_t first)
+{
+    const float *in = op->in->data;
+
+    for (size_t k = 0; k < group_size(op, v, first); k++)
+        gather_patches(op, in + (first + k) * v->in_pixels * v->in_c,
+                       v->patches + k * v->out_pixels * v->depth);
 }
 
 /* Packed weights for forward: O x (K K I) transposed, so that a row holds all output channels. */
@@ -194,11 +224,11 @@ static void conv_prepare(struct op *op, const float *values)
     transpose(values + op->weight->offset, (size_t)op->out->c, depth, op->packed);
 }
 
-/* v->sums = convolution of picture N, out_pixels x out_c. */
-static void conv_picture(const struct op *op, const struct conv *v, size_t n)
+/* v->sums = the convolution of the group that begins at picture FIRST; returns its elements. */
+static size_t conv_group(const struct op *op, const struct conv *v, size_t first)
 {
-    const float *picture = (const float *)op->in->data + n * v->in_pixels * v->in_c;
-    struct product product = {.rows = v->out_pixels,
+    size_t rows = group_size(op, v, first) * v->out_pixels;
+    struct product product = {.rows = rows,
                               .columns = v->out_c,
                               .depth = v->depth,
                               .a = v->patches,
@@ -208,34 +238,35 @@ static void conv_picture(const struct op *op, const struct conv *v, size_t n)
                               .c = v->sums,
                               .panel = v->panel};
 
-    gather_patches(op, picture, v->patches);
-    memset(v->sums, 0, v->out_pixels * v->out_c * sizeof *v->sums);
+    gather_group(op, v, first);
+    memset(v->sums, 0, rows * v->out_c * sizeof *v->sums);
     multiply_add(&product);
+    return rows * v->out_c;
 }
 
 static void conv_forward(struct device *device, struct op *op, float *values)
 {
     struct conv v = conv_parts(op, false);
-    size_t count = v.out_pixels * v.out_c;
 
     (void)device, (void)values;
-    for (size_t n = 0; n < (size_t)op->in->n; n++) {
-        float *out = (float *)op->out->data + n * count;
+    for (size_t first = 0; first < (size_t)op->in->n; first += v.group) {
+        float *out = (float *)op->out->data + first * v.out_pixels * v.out_c;
+        size_t count = conv_group(op, &v, first);
 
-        conv_picture(op, &v, n);
         for (size_t i = 0; i < count; i++)
             out[i] = (float)v.sums[i];
     }
 }
 
-/* Picture N's gradient of the input: patches of it = out_gradient x weights, each added at its
- * place. */
+/* A group's gradient of the input: patches of it = out_gradient x weights, each added at its place.
+ */
 static void conv_backward_in(const struct op *op, const struct conv *v, const float *weights,
-                             size_t n)
+                             size_t first)
 {
-    size_t count = v->in_pixels * v->in_c;
-    float *out = (float *)op->in->gradients[op->in_slot] + n * count;
-    struct product product = {.rows = v->out_pixels,
+    size_t pictures = group_size(op, v, first), rows = pictures * v->out_pixels;
+    size_t picture = v->in_pixels * v->in_c;
+    float *out = (float *)op->in->gradients[op->in_slot] + first * picture;
+    struct product product = {.rows = rows,
                               .columns = v->depth,
                               .depth = v->out_c,
                               .a = v->out_gradient,
@@ -245,40 +276,48 @@ static void conv_backward_in(const struct op *op, const struct conv *v, const fl
                               .c = v->sums,
                               .panel = v->panel};
 
-    memset(v->sums, 0, v->out_pixels * v->depth * sizeof *v->sums);
+    memset(v->sums, 0, rows * v->depth * sizeof *v->sums);
     multiply_add(&product);
-    memset(v->in_gradient, 0, count * sizeof *v->in_gradient);
-    scatter_patches(op, v->sums, v->in_gradient);
-    for (size_t i = 0; i < count; i++)
+    memset(v->in_gradient, 0, pictures * picture * sizeof *v->in_gradient);
+    for (size_t k = 0; k < pictures; k++)
+        scatter_patches(op, v->sums + k * v->out_pixels * v->depth, v->in_gradient + k * picture);
+    for (size_t i = 0; i < pictures * picture; i++)
         out[i] = (float)v->in_gradient[i];
+}
+
+/* v->weight_sums += out_gradient transposed (channels x pixels) times patches, of ROWS pixels. */
+static void conv_backward_weight(const struct conv *v, size_t rows)
+{
+    struct product product = {.rows = v->out_c,
+                              .columns = v->depth,
+                              .depth = rows,
+                              .a = v->out_gradient,
+                              .a_row = 1,
+                              .a_step = v->out_c,
+                              .b = v->patches,
+                              .c = v->weight_sums,
+                              .panel = v->panel};
+
+    multiply_add(&product);
 }
 
 static void conv_backward(struct device *device, struct op *op, const float *values,
                           float *gradients)
 {
     struct conv v = conv_parts(op, true);
-    size_t count = v.out_pixels * v.out_c;
     float *weight_gradient = gradients + op->weight->offset;
-    /* out_gradient transposed (channels x pixels) times patches. */
-    struct product product = {.rows = v.out_c,
-                              .columns = v.depth,
-                              .depth = v.out_pixels,
-                              .a = v.out_gradient,
-                              .a_row = 1,
-                              .a_step = v.out_c,
-                              .b = v.patches,
-                              .c = v.weight_sums,
-                              .panel = v.panel};
 
     (void)device;
     memset(v.weight_sums, 0, v.out_c * v.depth * sizeof *v.weight_sums);
-    for (size_t n = 0; n < (size_t)op->in->n; n++) {
-        for (size_t i = 0; i < count; i++)
-            v.out_gradient[i] = ref_gradient(op->out, n * count + i);
-        gather_patches(op, (const float *)op->in->data + n * v.in_pixels * v.in_c, v.patches);
-        multiply_add(&product);
+    for (size_t first = 0; first < (size_t)op->in->n; first += v.group) {
+        size_t rows = group_size(op, &v, first) * v.out_pixels;
+
+        for (size_t i = 0; i < rows * v.out_c; i++)
+            v.out_gradient[i] = ref_gradient(op->out, first * v.out_pixels * v.out_c + i);
+        gather_group(op, &v, first);
+        conv_backward_weight(&v, rows);
         if (op->in_slot >= 0)
-            conv_backward_in(op, &v, values + op->weight->offset, n);
+            conv_backward_in(op, &v, values + op->weight->offset, first);
     }
     for (size_t i = 0; i < v.out_c * v.depth; i++)
         weight_gradient[i] = (float)v.weight_sums[i];
@@ -321,14 +360,13 @@ static void conv_norm_forward(struct device *device, struct op *op, float *value
     struct conv v = conv_parts(op, false);
     const double *scale = (const double *)(const void *)((char *)op->packed + fold_offset(op));
     const double *shift = scale + v.out_c;
-    size_t count = v.out_pixels * v.out_c;
 
     (void)device, (void)values;
-    for (size_t n = 0; n < (size_t)op->in->n; n++) {
-        float *out = (float *)op->out->data + n * count;
-        const float *residual = op->residual ? (const float *)op->residual->data + n * count : NULL;
+    for (size_t first = 0; first < (size_t)op->in->n; first += v.group) {
+        size_t count = conv_group(op, &v, first), at = first * v.out_pixels * v.out_c;
+        float *out = (float *)op->out->data + at;
+        const float *residual = op->residual ? (const float *)op->residual->data + at : NULL;
 
-        conv_picture(op, &v, n);
         for (size_t i = 0; i < count; i++) {
             double y = v.sums[i] * scale[i % v.out_c] + shift[i % v.out_c];
 

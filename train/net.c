@@ -1,0 +1,617 @@
+/*
+ * net.c - one walk over a list of ops, forward and backward, and the plan of where everything lies.
+ *
+ * Steps of the training list of T ops, for lifetimes: 0 feeds the pictures, 1 .. T are the forward
+ * calls, T + 1 .. 2T the backward calls in reverse order. Of the evaluation list of E ops: 0 feeds,
+ * 1 .. E forward; E + 1 is after it, when logits and result are read. Preparing packed weights
+ * comes before step 0, when the arena holds nothing but the evaluation list's packed weights; these
+ * are made anew after every net_train, which uses the same bytes.
+ */
+#include "train/net.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "common/err.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/work.h"
+#include "train/memory_plan.h"
+
+/* Where a planned thing's address goes, and what it counts as. */
+enum part { PART_ACTIVATION, PART_GRADIENT, PART_SAVED, PART_WORKSPACE, PART_PACKED, PARTS };
+static const char *const part_names[PARTS] = {"activation of", "gradient by", "saved bytes of",
+                                              "workspace of", "packed weights of"};
+
+/* One list of ops with its part of the arena. */
+struct list {
+    struct op *ops;
+    size_t count;
+    size_t set_up; /* ops whose op_setup was called */
+    bool training;
+    bool stale; /* packed weights must be made anew */
+    struct memory_thing *things;
+    enum part *parts;
+    void ***places; /* the pointer that gets each thing's address */
+    size_t thing_count;
+    uint64_t arena;
+};
+
+/* The device memory, block by block; those of 0 bytes are NULL. */
+enum block {
+    BLOCK_VALUES,
+    BLOCK_GRADIENTS,
+    BLOCK_MOMENTA,
+    BLOCK_SUMS,
+    BLOCK_PACKED,
+    BLOCK_ARENA,
+    BLOCKS
+};
+
+struct net {
+    const struct backend *backend;
+    struct device *device;
+    struct model *model;
+    struct net_settings settings;
+    struct net_plan plan;
+    struct list training, evaluation;
+    size_t floats, trained_floats; /* of the flat blocks of values, and of gradients */
+    void *blocks[BLOCKS];
+    int micro_batches; /* since the last update */
+    bool profiling;
+    struct net_profile profile;
+};
+
+/* ---- messages ---- */
+
+static void shape_text(const struct tensor *t, char out[64])
+{
+    snprintf(out, 64, "%dx%dx%dx%d", t->n, t->c, t->h, t->w);
+}
+
+/* RC with the op's name, kind and shape put before its text. */
+static int op_failed(const struct net *net, const struct op *op, const char *what, int rc)
+{
+    char in[64], out[64] = "no tensor";
+
+    shape_text(op->in, in);
+    if (op->out)
+        shape_text(op->out, out);
+    return err_add(rc, "%s: %s of %s (%s, %s to %s)", net->backend->name, what, op->name,
+                   op_kind_names[op->kind], in, out);
+}
+
+/* ---- profile ---- */
+
+/* While measuring, every call is waited for and its time since SINCE added to *SUM. */
+static int measure(struct net *net, double since, double *sum)
+{
+    int rc = net->profiling ? net->backend->sync(net->device) : 0;
+
+    if (net->profiling)
+        *sum += work_seconds() - since;
+    return rc;
+}
+
+void net_profile_start(struct net *net)
+{
+    net->profile = (struct net_profile){0};
+    net->profiling = true;
+}
+
+const struct net_profile *net_profile(const struct net *net)
+{
+    return &net->profile;
+}
+
+/* ---- setting up ---- */
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+/* Floats are placed in the order of the parameters, each at a multiple of 64 bytes. */
+static int set_up_parameters(struct net *net)
+{
+    struct model *m = net->model;
+
+    for (size_t i = 0; i < m->parameter_count; i++) {
+        struct parameter *p = &m->parameters[i];
+        int rc = net->backend->parameter_setup(net->device, p);
+
+        if (rc)
+            return err_add(rc, "%s: parameter %s", net->backend->name, p->name);
+        p->offset = net->floats;
+        net->floats += aligned(p->stored * sizeof(float)) / sizeof(float);
+        if (i + 1 == m->trained_count)
+            net->trained_floats = net->floats;
+    }
+    return 0;
+}
+
+/* A normalisation needs two values a channel: the unbiased variance divides by their number less 1.
+ */
+static int check_norm(const struct op *op)
+{
+    const struct tensor *t = op->in;
+
+    if (op->kind != OP_NORM || (int64_t)t->n * t->h * t->w >= 2)
+        return 0;
+    return err_set(
+        ERR_USAGE,
+        "a batch of %d leaves %dx%d values a channel at %s, too few to normalise: take a "
+        "larger batch or larger pictures",
+        t->n, t->h, t->w, op->name);
+}
+
+static int set_up_ops(struct net *net, struct list *list)
+{
+    for (struct op *op = list->ops; op < list->ops + list->count; op++) {
+        int rc = list->training ? check_norm(op) : 0;
+
+        if (rc)
+            return rc;
+        op->packed_bytes = op->saved_bytes = op->workspace_bytes = 0;
+        op->backward_reads_in = op->backward_reads_out = false;
+        op->state = op->packed = op->saved = op->workspace = NULL;
+        rc = net->backend->op_setup(net->device, op, list->training);
+        if (rc)
+            return op_failed(net, op, "setup", rc);
+        list->set_up++;
+    }
+    return 0;
+}
+
+static int set_up(struct net *net)
+{
+    struct model *m = net->model;
+    int rc;
+
+    for (size_t i = 0; i < m->tensor_count; i++)
+        if ((rc = net->backend->tensor_setup(net->device, &m->tensors[i])))
+            return err_add(rc, "%s: a tensor", net->backend->name);
+    if ((rc = set_up_parameters(net)))
+        return rc;
+    if (net->settings.training && (rc = set_up_ops(net, &net->training)))
+        return rc;
+    return set_up_ops(net, &net->evaluation);
+}
+
+/* ---- lifetimes ---- */
+
+static struct memory_thing *add_thing(struct list *list, enum part part, const struct op *owner,
+                                      size_t bytes, void **place, int first, int last)
+{
+    size_t at = list->thing_count++;
+    struct memory_thing *thing = &list->things[at];
+
+    *thing = (struct memory_thing){.what = part_names[part],
+                                   .owner = owner->name,
+                                   .bytes = bytes,
+                                   .spans = 1,
+                                   .span = {{first, last}}};
+    list->parts[at] = part;
+    list->places[at] = place;
+    return thing;
+}
+
+static int forward_step(size_t i)
+{
+    return (int)i + 1;
+}
+
+static int backward_step(const struct list *list, size_t i)
+{
+    return 2 * (int)list->count - (int)i;
+}
+
+/* The steps of a list: one more than the last. */
+static int list_steps(const struct list *list)
+{
+    return list->training ? 2 * (int)list->count + 1 : (int)list->count + 2;
+}
+
+static bool reads(const struct op *op, const struct tensor *t)
+{
+    return op->in == t || op->residual == t;
+}
+
+/* What op I makes lives until the last op that reads it, forward or backward; its gradients from
+ * the backward call that writes each to the one of op I. MADE: the op's out; for I -1 the pictures.
+ */
+static void add_tensor(struct list *list, int i, struct tensor *made)
+{
+    const struct op *owner = &list->ops[i < 0 ? 0 : i];
+    int first = i < 0 ? 0 : forward_step((size_t)i), last = first;
+
+    if (i >= 0 && list->training && owner->backward_reads_out)
+        last = backward_step(list, (size_t)i);
+    for (size_t k = i < 0 ? 0 : (size_t)i + 1; k < list->count; k++) {
+        const struct op *op = &list->ops[k];
+        int end = list->training && op->in == made && op->backward_reads_in ? backward_step(list, k)
+                                                                            : forward_step(k);
+
+        if (reads(op, made) && end > last)
+            last = end;
+        if (!list->training || i < 0)
+            continue;
+        if (op->in == made && op->in_slot >= 0)
+            add_thing(list, PART_GRADIENT, op, made->bytes, &made->gradients[op->in_slot],
+                      backward_step(list, k), backward_step(list, (size_t)i));
+        if (op->residual == made && op->residual_slot >= 0)
+            add_thing(list, PART_GRADIENT, op, made->bytes, &made->gradients[op->residual_slot],
+                      backward_step(list, k), backward_step(list, (size_t)i));
+    }
+    /* The logits can be asked for after an evaluation. */
+    if (!list->training && made->role == TENSOR_LOGITS)
+        last = list_steps(list) - 1;
+    add_thing(list, PART_ACTIVATION, owner, made->bytes, &made->data, first, last);
+}
+
+/* Saved bytes live from forward to backward, the loss's until the result is read, at the end. */
+static void add_op_things(struct list *list, size_t i)
+{
+    struct op *op = &list->ops[i];
+    int forward = forward_step(i), end = list_steps(list) - 1;
+    int saved_until = op->kind == OP_LOSS ? end : list->training ? backward_step(list, i) : forward;
+    struct memory_thing *workspace =
+        add_thing(list, PART_WORKSPACE, op, op->workspace_bytes, &op->workspace, forward, forward);
+
+    if (list->training) {
+        workspace->spans = 2;
+        workspace->span[1].first = workspace->span[1].last = backward_step(list, i);
+    } else {
+        add_thing(list, PART_PACKED, op, op->packed_bytes, &op->packed, 0, end);
+    }
+    add_thing(list, PART_SAVED, op, op->saved_bytes, &op->saved, forward, saved_until);
+}
+
+static int plan_list(struct list *list)
+{
+    /* Pictures; of each op its tensor, two gradients, workspace, saved and packed bytes. */
+    size_t limit = 1 + 6 * list->count;
+
+    list->things = mem_array(limit, sizeof *list->things, "the memory plan");
+    list->parts = mem_array(limit, sizeof *list->parts, "the memory plan");
+    list->places = mem_array(limit, sizeof *list->places, "the memory plan");
+    if (!list->things || !list->parts || !list->places)
+        return -ERR_MEMORY;
+    add_tensor(list, -1, list->ops[0].in);
+    for (size_t i = 0; i < list->count; i++) {
+        if (list->ops[i].out)
+            add_tensor(list, (int)i, list->ops[i].out);
+        add_op_things(list, i);
+    }
+    return memory_plan_place(list->things, list->thing_count, &list->arena);
+}
+
+/* What the arena holds at its fullest moment. */
+static void describe_fullest(struct net *net, const struct list *list)
+{
+    uint64_t sums[PARTS] = {0};
+    int fullest = 0;
+
+    memory_plan_floor(list->things, list->thing_count, list_steps(list), &fullest);
+    for (size_t i = 0; i < list->thing_count; i++)
+        if (memory_plan_lives(&list->things[i], fullest))
+            sums[list->parts[i]] += list->things[i].bytes;
+    net->plan.activations = sums[PART_ACTIVATION];
+    net->plan.activation_gradients = sums[PART_GRADIENT];
+    net->plan.saved = sums[PART_SAVED];
+    net->plan.workspace = sums[PART_WORKSPACE];
+}
+
+static int plan(struct net *net)
+{
+    struct net_plan *p = &net->plan;
+    bool training = net->settings.training;
+    int rc;
+
+    if ((training && (rc = plan_list(&net->training))) || (rc = plan_list(&net->evaluation)))
+        return rc;
+    p->values = net->floats * sizeof(float);
+    if (training) {
+        p->gradients = p->momenta = net->trained_floats * sizeof(float);
+        p->accumulated = net->settings.accumulate ? p->gradients : 0;
+        for (size_t i = 0; i < net->training.count; i++)
+            p->packed += aligned(net->training.ops[i].packed_bytes);
+    }
+    bool fuller = training && net->training.arena >= net->evaluation.arena;
+    p->arena = fuller ? net->training.arena : net->evaluation.arena;
+    describe_fullest(net, fuller ? &net->training : &net->evaluation);
+    p->total = p->values + p->gradients + p->momenta + p->accumulated + p->packed + p->arena;
+    return 0;
+}
+
+/* ---- memory ---- */
+
+static int allocate(struct net *net)
+{
+    const struct net_plan *p = &net->plan;
+    const uint64_t bytes[BLOCKS] = {[BLOCK_VALUES] = p->values,   [BLOCK_GRADIENTS] = p->gradients,
+                                    [BLOCK_MOMENTA] = p->momenta, [BLOCK_SUMS] = p->accumulated,
+                                    [BLOCK_PACKED] = p->packed,   [BLOCK_ARENA] = p->arena};
+    char total[32], weights[32], arena[32];
+    int rc = 0;
+
+    for (int i = 0; i < BLOCKS && !rc; i++)
+        if (bytes[i])
+            rc = net->backend->alloc(net->device, (size_t)bytes[i], &net->blocks[i]);
+    if (!rc)
+        return 0;
+    return err_add(
+        rc,
+        "%s with batches of %d pictures of %d pixels needs %s of memory on device %s (%s "
+        "for weights, gradients and momenta, %s for activations); take a smaller batch",
+        net->model->settings.arch, net->model->settings.batch, net->model->settings.image_size,
+        log_bytes(total, (double)p->total), net->backend->name,
+        log_bytes(weights, (double)(p->total - p->arena)), log_bytes(arena, (double)p->arena));
+}
+
+static void bind(struct net *net)
+{
+    struct list *lists[] = {&net->training, &net->evaluation};
+    char *packed = net->blocks[BLOCK_PACKED], *arena = net->blocks[BLOCK_ARENA];
+
+    for (int l = 0; l < 2; l++)
+        for (size_t i = 0; i < lists[l]->thing_count; i++)
+            if (lists[l]->things[i].bytes)
+                *lists[l]->places[i] = arena + lists[l]->things[i].offset;
+    for (size_t i = 0; i < net->training.count && net->settings.training; i++) {
+        struct op *op = &net->training.ops[i];
+
+        op->packed = op->packed_bytes ? packed : NULL;
+        packed += aligned(op->packed_bytes);
+    }
+}
+
+int net_open(struct net **out, const struct backend *backend, struct device *device,
+             struct model *model, const struct net_settings *settings)
+{
+    struct net *net = mem_array(1, sizeof *net, "the network");
+    int rc;
+
+    if (!net)
+        return -ERR_MEMORY;
+    net->backend = backend;
+    net->device = device;
+    net->model = model;
+    net->settings = *settings;
+    net->training = (struct list){
+        .ops = model->training, .count = model->training_count, .training = true, .stale = true};
+    net->evaluation =
+        (struct list){.ops = model->evaluation, .count = model->evaluation_count, .stale = true};
+    if ((rc = set_up(net)) || (rc = plan(net)) || (!settings->plan_only && (rc = allocate(net))))
+        goto fail;
+    if (!settings->plan_only)
+        bind(net);
+    *out = net;
+    return 0;
+
+fail:
+    net_close(net);
+    return rc;
+}
+
+static void close_list(struct net *net, struct list *list)
+{
+    for (size_t i = 0; i < list->set_up; i++)
+        net->backend->op_release(net->device, &list->ops[i]);
+    mem_free(list->things);
+    mem_free(list->parts);
+    mem_free(list->places);
+}
+
+void net_close(struct net *net)
+{
+    if (!net)
+        return;
+    for (int i = 0; i < BLOCKS; i++)
+        if (net->blocks[i])
+            net->backend->release(net->device, net->blocks[i]);
+    close_list(net, &net->training);
+    close_list(net, &net->evaluation);
+    mem_free(net);
+}
+
+const struct net_plan *net_memory(const struct net *net)
+{
+    return &net->plan;
+}
+
+int net_check_plan(const struct net *net)
+{
+    const struct list *lists[] = {&net->training, &net->evaluation};
+    int rc = 0;
+
+    for (int l = 0; l < 2 && !rc; l++)
+        rc = memory_plan_check(lists[l]->things, lists[l]->thing_count, net->plan.arena);
+    return rc;
+}
+
+/* ---- walking ---- */
+
+static int prepare_list(struct net *net, struct list *list)
+{
+    if (!list->stale)
+        return 0;
+    for (struct op *op = list->ops; op < list->ops + list->count; op++) {
+        double since = work_seconds();
+        int rc = net->backend->prepare(net->device, op, net->blocks[BLOCK_VALUES]);
+
+        if (rc || (rc = measure(net, since, &net->profile.prepare[op->kind])))
+            return op_failed(net, op, "packing of weights", rc);
+    }
+    list->stale = false;
+    return 0;
+}
+
+static int feed(struct net *net, const struct list *list, const struct batch *batch)
+{
+    struct tensor *pictures = list->ops[0].in;
+    int least = list->training ? pictures->n : 1;
+    double since = work_seconds();
+
+    if (batch->size != pictures->h || batch->rows < least || batch->rows > pictures->n)
+        return err_set(ERR_FAULT,
+                       "a batch of %d pictures of %d pixels does not fit a network for %d of %d",
+                       batch->rows, batch->size, pictures->n, pictures->h);
+    int rc = net->backend->feed(net->device, batch, pictures);
+    if (rc || (rc = measure(net, since, &net->profile.feed)))
+        return err_add(rc, "%s: feeding a batch", net->backend->name);
+    return 0;
+}
+
+static int walk_forward(struct net *net, struct list *list)
+{
+    for (struct op *op = list->ops; op < list->ops + list->count; op++) {
+        double since = work_seconds();
+        int rc = net->backend->forward(net->device, op, net->blocks[BLOCK_VALUES]);
+
+        if (rc || (rc = measure(net, since, &net->profile.forward[op->kind])))
+            return op_failed(net, op, "forward pass", rc);
+    }
+    return 0;
+}
+
+static int walk_backward(struct net *net, struct list *list)
+{
+    for (struct op *op = list->ops + list->count; op-- > list->ops;) {
+        double since = work_seconds();
+        int rc = net->backend->backward(net->device, op, net->blocks[BLOCK_VALUES],
+                                        net->blocks[BLOCK_GRADIENTS]);
+
+        if (rc || (rc = measure(net, since, &net->profile.backward[op->kind])))
+            return op_failed(net, op, "backward pass", rc);
+    }
+    return 0;
+}
+
+static int read_result(struct net *net, const struct list *list, struct loss_result *result)
+{
+    const struct op *loss = &list->ops[list->count - 1];
+    int rc = result ? net->backend->result(net->device, loss, result) : 0;
+
+    return rc ? op_failed(net, loss, "result", rc) : 0;
+}
+
+/* Add the gradients to the sums of this update. */
+static int accumulate(struct net *net)
+{
+    double since = work_seconds();
+    int rc = net->backend->accumulate(net->device, net->trained_floats, net->micro_batches == 0,
+                                      net->blocks[BLOCK_GRADIENTS], net->blocks[BLOCK_SUMS]);
+
+    if (rc || (rc = measure(net, since, &net->profile.update)))
+        return err_add(rc, "%s: adding up gradients", net->backend->name);
+    return 0;
+}
+
+/* ERR_FAULT when the network was opened for less. */
+static int check_use(const struct net *net, bool training)
+{
+    if (net->settings.plan_only || (training && !net->settings.training))
+        return err_set(ERR_FAULT, "this network was opened %s",
+                       net->settings.plan_only ? "to plan its memory only" : "for evaluation only");
+    return 0;
+}
+
+int net_train(struct net *net, const struct batch *batch, struct loss_result *result)
+{
+    struct list *list = &net->training;
+    int rc = check_use(net, true);
+
+    if (rc)
+        return rc;
+    /* The arena loses the folded weights, and the running statistics move. */
+    net->evaluation.stale = true;
+    if ((rc = prepare_list(net, list)) || (rc = feed(net, list, batch)) ||
+        (rc = walk_forward(net, list)) || (rc = walk_backward(net, list)) ||
+        (net->settings.accumulate && (rc = accumulate(net))))
+        return rc;
+    net->micro_batches = net->settings.accumulate ? net->micro_batches + 1 : 1;
+    net->profile.steps++;
+    return read_result(net, list, result);
+}
+
+/* The block of gradients that an update takes. */
+static float *update_gradients(const struct net *net)
+{
+    return net->blocks[net->settings.accumulate ? BLOCK_SUMS : BLOCK_GRADIENTS];
+}
+
+int net_update(struct net *net, const struct sgd *sgd)
+{
+    struct sgd scaled = *sgd;
+    double since = work_seconds();
+
+    if (!net->micro_batches)
+        return err_set(ERR_FAULT, "an update without a step of training before it");
+    scaled.gradient_scale /= net->micro_batches;
+    int rc = net->backend->update(net->device, &scaled, net->model->parameters,
+                                  net->model->trained_count, net->blocks[BLOCK_VALUES],
+                                  update_gradients(net), net->blocks[BLOCK_MOMENTA]);
+    if (rc || (rc = measure(net, since, &net->profile.update)))
+        return err_add(rc, "%s: update of the weights", net->backend->name);
+    net->micro_batches = 0;
+    net->training.stale = net->evaluation.stale = true;
+    return 0;
+}
+
+int net_evaluate(struct net *net, const struct batch *batch, struct loss_result *result)
+{
+    struct list *list = &net->evaluation;
+    int rc;
+
+    if ((rc = check_use(net, false)) || (rc = prepare_list(net, list)) ||
+        (rc = feed(net, list, batch)) || (rc = walk_forward(net, list)))
+        return rc;
+    return read_result(net, list, result);
+}
+
+int net_logits(struct net *net, float *out)
+{
+    const struct tensor *logits = net->evaluation.ops[net->evaluation.count - 1].in;
+    int rc = net->backend->tensor_get(net->device, logits, logits->data, out);
+
+    return rc ? err_add(rc, "%s: reading the logits", net->backend->name) : 0;
+}
+
+/* ---- parameters ---- */
+
+/* The flat block, or NULL with ERR_FAULT set where it does not have the parameter. */
+static float *block_of(const struct net *net, enum net_block block, const struct parameter *p)
+{
+    float *memory = block == NET_VALUE      ? net->blocks[BLOCK_VALUES]
+                    : block == NET_MOMENTUM ? net->blocks[BLOCK_MOMENTA]
+                                            : update_gradients(net);
+    bool trained = p < net->model->parameters + net->model->trained_count;
+
+    if (memory && (trained || block == NET_VALUE))
+        return memory;
+    err_set(ERR_FAULT, "%s has no %s in this network", p->name,
+            block == NET_MOMENTUM ? "momentum" : "gradient");
+    return NULL;
+}
+
+int net_get(struct net *net, enum net_block block, const struct parameter *p, float *out)
+{
+    const float *memory = block_of(net, block, p);
+
+    if (!memory)
+        return -ERR_FAULT;
+    int rc = net->backend->parameter_get(net->device, p, memory, out);
+    return rc ? err_add(rc, "%s: reading %s", net->backend->name, p->name) : 0;
+}
+
+int net_set(struct net *net, enum net_block block, const struct parameter *p, const float *in)
+{
+    float *memory = block_of(net, block, p);
+
+    if (!memory)
+        return -ERR_FAULT;
+    net->training.stale = net->evaluation.stale = true;
+    int rc = net->backend->parameter_set(net->device, p, in, memory);
+    return rc ? err_add(rc, "%s: writing %s", net->backend->name, p->name) : 0;
+}
