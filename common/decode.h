@@ -3,6 +3,8 @@
  * 13's Image.open(f).convert("RGB"), which is what torchvision trains on. EXIF orientation and ICC
  * profiles are reported and ignored, as torchvision does.
  *
+ * What is accepted and what the pixels are: data-spec/25-pixels.md.
+ *
  * All input is hostile: sizes, scans and memory are bounded by the limits before anything is
  * allocated from them. A decoder serves one thread at a time and keeps its memory from picture to
  * picture.
@@ -59,7 +61,8 @@ void decoder_close(struct decoder *decoder); /* NULL is fine */
 int decoder_read(struct decoder *decoder, const uint8_t *bytes, size_t size,
                  const struct decode_limits *limits, struct picture *out, struct decode_info *info);
 
-/* Read only the header of a JPEG or PNG: its size as decoder_read would give it. ERR_INPUT. */
+/* Read only the header of a JPEG or PNG: its size as decoder_read would give it. No limit is looked
+ * at. ERR_INPUT. */
 int decoder_size(struct decoder *decoder, const uint8_t *bytes, size_t size, int *width,
                  int *height);
 

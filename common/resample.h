@@ -1,8 +1,8 @@
 /*
- * resample.h - Pillow's antialiased bilinear resize, bit for bit, in 8-bit fixed point (weights
- * with 22 bits, horizontal pass then vertical pass, each rounded to 8 bits: Pillow's
- * src/libImaging/Resample.c is the definition). torchvision's Resize and RandomResizedCrop on PIL
- * pictures give the same bytes.
+ * resample.h - Pillow 13's antialiased bilinear resize, bit for bit, in 8-bit fixed point: weights
+ * with 22 bits, two passes, each rounded to 8 bits, the horizontal one first unless the picture
+ * loses rows, and more than twice as many as columns. torchvision's Resize and RandomResizedCrop on
+ * PIL pictures give the same bytes. data-spec/25-pixels.md is the definition.
  *
  * A resampler serves one thread at a time and keeps its tables and rows: after resampler_reserve it
  * allocates nothing for pictures within the reserved sizes.
@@ -14,8 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A rectangle of RGB pixels inside a picture; borrowed. Pillow's crop: nothing outside it is looked
- * at. */
+/* A rectangle of RGB pixels inside a picture; borrowed. Pillow's crop: nothing outside it has a say
+ * (the bytes between its rows are read, though, and must be readable). */
 struct pixels {
     const uint8_t *rgb;
     int width, height;
@@ -26,7 +26,8 @@ struct resampler;
 /* PORTABLE: plain C only; otherwise the fastest the CPU has. Both give the same bytes. */
 int resampler_open(struct resampler **out, bool portable);
 void resampler_close(struct resampler *resampler);
-/* Allocate for any input up to IN_WIDTH x IN_HEIGHT and output up to OUT_WIDTH x OUT_HEIGHT. */
+/* Allocate for any input up to IN_WIDTH x IN_HEIGHT and output, whole and not only a window, up to
+ * OUT_WIDTH x OUT_HEIGHT. ERR_INPUT: sides other than 1 to 65,535. ERR_MEMORY. */
 int resampler_reserve(struct resampler *resampler, int in_width, int in_height, int out_width,
                       int out_height);
 
@@ -38,7 +39,8 @@ struct resample_window {
 };
 
 /* Resize IN, write the window to OUT (rows OUT_STRIDE bytes apart), mirrored left to right when
- * FLIP. Sides are 1 to 65,535. ERR_MEMORY. */
+ * FLIP. ERR_INPUT: sides other than 1 to 65,535. ERR_FAULT: the window is not inside the output.
+ * ERR_MEMORY. */
 int resampler_run(struct resampler *resampler, const struct pixels *in,
                   const struct resample_window *window, bool flip, uint8_t *out, size_t out_stride);
 
