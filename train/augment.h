@@ -9,7 +9,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "common/decode.h"
 #include "common/resample.h"
 
 /* Where a picture is cut, and whether it is mirrored afterwards. */
@@ -21,17 +20,19 @@ struct crop {
 /* torchvision's RandomResizedCrop(scale 0.08-1, ratio 3/4-4/3) and RandomHorizontalFlip(0.5): area
  * share uniform, log of the ratio uniform, ten tries, then the largest centred box within the
  * ratios. A function of (seed, epoch, record), in fixed point: no libm, so that every machine
- * agrees. */
+ * agrees. EPOCH < 2^24; sides are 1 to 65,535. The box is inside the picture, never empty. */
 struct crop augment_random_crop(uint64_t seed, uint32_t epoch, uint64_t record, int width,
                                 int height);
 
-/* Cut, resize to SIZE x SIZE, mirror: OUT is SIZE x SIZE x 3. */
+/* Cut, resize to SIZE x SIZE, mirror: OUT is SIZE x SIZE x 3. CROP lies inside PICTURE. Fails as
+ * resampler_run. */
 int augment_train(struct resampler *resampler, const struct pixels *picture,
                   const struct crop *crop, int size, uint8_t *out);
 
 /* Validation: shorter side to RESIZE (torchvision's Resize; nothing to do when it has that size),
- * centre crop of SIZE (CenterCrop's rounding; a picture smaller than SIZE is padded with 0 as
- * CenterCrop does). RESIZE >= SIZE. */
+ * centre crop of SIZE (CenterCrop's rounding; where RESIZE < SIZE, what is missing is padded with 0
+ * as CenterCrop does). RESIZE >= 1. ERR_INPUT: the longer side would be above 65,535; else as
+ * resampler_run. */
 int augment_validate(struct resampler *resampler, const struct pixels *picture, int resize,
                      int size, uint8_t *out);
 

@@ -121,11 +121,13 @@ def main():
     for seed, epoch, sizes in ((0, 0, [3, 3, 3, 3, 2]), (0, 1, [3, 3, 3, 3, 2]), (7, 3, [1, 0, 2]),
                                (5, 2, [9, 8, 7, 6, 5, 4, 3, 2, 1])):
         print_shards(seed, epoch, sizes)
-    sizes = ((500, 375), (256, 341), (256, 256), (1, 1), (1, 40), (40, 1), (2, 3), (224, 20), (65535, 65535),
+    sizes = ((500, 375), (256, 341), (256, 256), (1, 1), (1, 40), (40, 1), (2, 3), (224, 20), (20, 224), (65535, 65535),
              (65535, 300), (65535, 1), (9331, 7210))
     for width, height in sizes:
         for record in (0, 1, 8, 13, 1281166):
             print_crop(0, 0, record, width, height)
+    for width, height, record in ((300, 100, 107), (300, 100, 240), (90, 400, 100)):
+        print_crop(0, 0, record, width, height)  # the tenth try is the first to fit
     for seed, epoch in ((0, 1), (1, 0), (2**63 + 11, 89)):
         for record in range(3):
             print_crop(seed, epoch, record, 500, 375)
