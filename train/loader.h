@@ -1,7 +1,7 @@
 /*
  * loader.h - streams batches: worker threads read records, decode, crop, resize and flip into a
  * ring of batch slots allocated once; the trainer takes them in order. What is in a batch depends
- * on (seed, epoch, batch number) only.
+ * on (seed, epoch, batch number) only (data-spec/30-order.md). All calls come from one thread.
  */
 #ifndef TRAIN_LOADER_H
 #define TRAIN_LOADER_H
@@ -22,7 +22,8 @@ struct loader_settings {
     uint64_t seed;
     enum order_shuffle shuffle;
     /* labels[l] is what record label l is for the network, -1: leave those records out (they are
-     * counted); NULL: as stored. The network's classes, to check against. */
+     * counted; to find them, loader_open reads a page of each record); one for each class of the
+     * data set, copied. NULL: as stored. CLASSES: the network's, to check against. */
     const int32_t *labels;
     int classes;
 };
@@ -42,19 +43,21 @@ int loader_open(struct loader **out, struct dataset *dataset,
                 const struct loader_settings *settings);
 void loader_close(struct loader *loader); /* stops the workers; NULL is fine */
 
-/* Records that take part, and those left out by labels. Batches of one epoch. Bytes allocated. */
+/* Records that take part, and those left out by labels. Batches of one epoch. Bytes allocated (the
+ * data set's map, which the system may drop at any time, is not). */
 uint64_t loader_images(const struct loader *loader);
 uint64_t loader_left_out(const struct loader *loader);
 uint32_t loader_batches(const struct loader *loader);
 uint64_t loader_memory(const struct loader *loader);
 
-/* Begin EPOCH at batch FIRST (resume), going on through the epochs that follow by itself (training)
- * or ending after one (validation). May be called again at any time: what was read ahead is
- * dropped. */
+/* Begin EPOCH at batch FIRST (resume; 0 .. loader_batches, the last being the next epoch's first),
+ * going on through the epochs that follow by itself (training) or ending after one (validation).
+ * May be called again at any time: what was read ahead is dropped. ERR_USAGE: no such batch. */
 int loader_start(struct loader *loader, uint32_t epoch, uint32_t first);
 /* The next batch, borrowed until the next call of loader_next, loader_start or loader_close. 1, or
  * 0 at the end of validation. A damaged record or label out of range is ERR_INPUT, naming shard and
- * record. */
+ * record; it comes in the place of its batch, after all batches before it, and stays until
+ * loader_start. */
 int loader_next(struct loader *loader, const struct batch **out);
 /* Name of a record for messages: "class/file name", quoted. */
 void loader_record_name(struct loader *loader, uint64_t record, char out[600]);

@@ -1,0 +1,33 @@
+/*
+ * row.h - one row of a batch: a record read and checked, decoded, cut, resized, mirrored. The
+ * loader's threads have one maker each; what a row holds depends on (seed, epoch, record) only.
+ */
+#ifndef TRAIN_ROW_H
+#define TRAIN_ROW_H
+
+#include <stdint.h>
+
+#include "common/dataset.h"
+#include "train/loader.h"
+
+/* Serves one thread at a time. Its buffers are sized by the manifest: after open it allocates
+ * nothing. */
+struct row_maker;
+/* DATASET and SETTINGS are borrowed until close. ERR_INPUT: the manifest's largest sizes are out of
+ * range. */
+int row_maker_open(struct row_maker **out, struct dataset *dataset,
+                   const struct loader_settings *settings);
+void row_maker_close(struct row_maker *maker); /* NULL is fine */
+/* Bytes allocated; the resampler's and JPEG decoder's own parts are estimated. */
+uint64_t row_maker_memory(const struct row_maker *maker);
+
+/* Record RECORD as it is in EPOCH: size x size x 3 bytes in PIXELS, the network's class in *LABEL.
+ * The time taken is added to TIMES. ERR_INPUT names shard and record: damaged, or a label out of
+ * the network's range. */
+int row_make(struct row_maker *maker, uint64_t record, uint32_t epoch, uint8_t *pixels,
+             int32_t *label, struct loader_times *times);
+
+/* As loader_record_name. */
+void row_name(struct dataset *dataset, uint64_t record, char out[600]);
+
+#endif
