@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/err.h"
+#include "prep/inspect.h"
 #include "prep/sample.h"
 #include "prep/sort_val.h"
 #include "version.h"
@@ -23,9 +24,12 @@ struct command {
 
 /* In the order of the work; ends with a row without a name. */
 static const struct command commands[] = {
-    {"sample",   sample_main,   "a small drawn data set in the shape of ImageNet, to try everything"},
-    {"sort-val", sort_val_main, "the flat validation pictures into class folders, by the devkit"    },
-    {NULL,       NULL,          NULL                                                                },
+    {"sample",   sample_main,    "a small drawn data set in the shape of ImageNet, to try everything"},
+    {"sort-val", sort_val_main,  "the flat validation pictures into class folders, by the devkit"    },
+    {"info",     inspect_info,   "what a data set holds"                                             },
+    {"verify",   inspect_verify, "every record of a data set against its checksum"                   },
+    {"show",     inspect_show,   "one record of a data set as a PNG file"                            },
+    {NULL,       NULL,           NULL                                                                },
 };
 
 static void print_help(FILE *out)
