@@ -724,6 +724,56 @@ static void memory(void)
     dataset_close(dataset);
 }
 
+/* Bytes of files that are mapped and in memory, of this process. */
+static long mapped_bytes(void)
+{
+    char line[256];
+    long kilobytes = -1;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file && fgets(line, sizeof line, file))
+        sscanf(line, "RssFile: %ld", &kilobytes);
+    if (file)
+        fclose(file);
+    return kilobytes * 1024;
+}
+
+static void check_mapped(long before, long limit)
+{
+    const long grown = mapped_bytes() - before;
+    if (grown > limit)
+        printf("%ld bytes of the data set are in memory\n", grown);
+    CHECK(grown <= limit);
+}
+
+/* Of 14 MB that are read three times, less than half stays in this program's memory: the system
+ * maps up to 64 KB around a page that is read, and some of that belongs to the records beside it.
+ */
+static void map_is_given_back(void)
+{
+    const int32_t labels[CLASSES] = {0, -1, 1, 2, 3};
+    const struct recipe big = {
+        .name = "big.lmdb", .shards = {30, 20},
+             .width = 310, .height = 300
+    };
+    struct dataset *dataset = open_set(&big);
+    struct loader_settings settings = training_settings();
+    const struct batch *batch;
+    const long before = mapped_bytes();
+    if (before < 0)
+        TEST_SKIP("/proc/self/status has no RssFile");
+    for (int k = 0; k < 2; k++) {
+        settings.labels = k ? labels : NULL;
+        struct loader *loader = open_loader(dataset, &settings);
+        check_mapped(before, 4 << 20);
+        CHECK_INT(loader_start(loader, 0, 0), 0);
+        for (uint32_t b = 0; b < 3 * loader_batches(loader); b++)
+            CHECK_INT(loader_next(loader, &batch), 1);
+        check_mapped(before, 7 << 20);
+        loader_close(loader);
+    }
+    dataset_close(dataset);
+}
+
 /* A slow trainer makes the workers idle, a quick one waits. */
 static void times(void)
 {
@@ -767,21 +817,22 @@ static void names(void)
 }
 
 static const struct test tests[] = {
-    {"content",       content      },
-    {"any_workers",   any_workers  },
-    {"resume",        resume       },
-    {"restarts",      restarts     },
-    {"last_epoch",    last_epoch   },
-    {"validation",    validation   },
-    {"left_out",      left_out     },
-    {"label_range",   label_range  },
-    {"bad_record",    bad_record   },
-    {"bad_sizes",     bad_sizes    },
-    {"tiny",          tiny         },
-    {"no_allocation", no_allocation},
-    {"memory",        memory       },
-    {"times",         times        },
-    {"names",         names        },
+    {"content",           content          },
+    {"any_workers",       any_workers      },
+    {"resume",            resume           },
+    {"restarts",          restarts         },
+    {"last_epoch",        last_epoch       },
+    {"validation",        validation       },
+    {"left_out",          left_out         },
+    {"label_range",       label_range      },
+    {"bad_record",        bad_record       },
+    {"bad_sizes",         bad_sizes        },
+    {"tiny",              tiny             },
+    {"no_allocation",     no_allocation    },
+    {"memory",            memory           },
+    {"map_is_given_back", map_is_given_back},
+    {"times",             times            },
+    {"names",             names            },
 };
 
 TEST_MAIN(tests)

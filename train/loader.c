@@ -301,6 +301,7 @@ static int list_records(struct loader *loader)
             return rc;
         if (loader->label_table[record.label] >= 0)
             loader->records[loader->count++] = index;
+        row_give_back(&record); /* the system maps some pages around the one that was read */
     }
     loader->left_out = images - loader->count;
     return 0;

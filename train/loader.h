@@ -43,8 +43,8 @@ int loader_open(struct loader **out, struct dataset *dataset,
                 const struct loader_settings *settings);
 void loader_close(struct loader *loader); /* stops the workers; NULL is fine */
 
-/* Records that take part, and those left out by labels. Batches of one epoch. Bytes allocated (the
- * data set's map, which the system may drop at any time, is not). */
+/* Records that take part, and those left out by labels. Batches of one epoch. Bytes allocated; of
+ * the data set's map a loader holds only the records that its workers are at. */
 uint64_t loader_images(const struct loader *loader);
 uint64_t loader_left_out(const struct loader *loader);
 uint32_t loader_batches(const struct loader *loader);

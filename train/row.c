@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "common/decode.h"
 #include "common/err.h"
@@ -91,6 +93,15 @@ void row_name(struct dataset *dataset, uint64_t record, char out[600])
     err_quote(out, 600, name);
 }
 
+void row_give_back(const struct record *record)
+{
+    const uintptr_t mask = (uintptr_t)sysconf(_SC_PAGESIZE) - 1;
+    const uintptr_t begin = (uintptr_t)record->payload & ~mask;
+    const uintptr_t end = ((uintptr_t)record->payload + record->payload_size + mask) & ~mask;
+    madvise((void *)begin, end - begin,
+            MADV_DONTNEED); /* if refused, memory looks fuller: no more */
+}
+
 /* Put where record INDEX lies in front of this thread's error. */
 static int add_place(const struct row_maker *maker, uint64_t index, int rc)
 {
@@ -173,6 +184,7 @@ int row_make(struct row_maker *maker, uint64_t index, uint32_t epoch, uint8_t *o
     const double decoded = work_seconds();
     if ((rc = cut_record(maker, &pixels, index, epoch, out)))
         return add_place(maker, index, rc);
+    row_give_back(&record);
     times->read += read - begin;
     times->decode += decoded - read;
     times->augment += work_seconds() - decoded;

@@ -27,6 +27,12 @@ uint64_t row_maker_memory(const struct row_maker *maker);
 int row_make(struct row_maker *maker, uint64_t record, uint32_t epoch, uint8_t *pixels,
              int32_t *label, struct loader_times *times);
 
+/* RECORD is not looked at any more, for now: its pages of the data set's map leave this program's
+ * memory, which would otherwise grow to the size of the data set (what the system mapped around
+ * them, up to 64 KB of the records beside it, stays until those are given back). They stay in the
+ * cache; reading them again is allowed, also by another thread at this moment. */
+void row_give_back(const struct record *record);
+
 /* As loader_record_name. */
 void row_name(struct dataset *dataset, uint64_t record, char out[600]);
 
