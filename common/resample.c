@@ -31,13 +31,12 @@ struct resampler {
 
 int resampler_open(struct resampler **out, bool portable)
 {
+    const struct resample_loops *loops = portable ? NULL : resample_avx2();
     struct resampler *resampler = mem_array(1, sizeof *resampler, "resampler");
     *out = resampler;
     if (!resampler)
         return -ERR_MEMORY;
-    resampler->loops = portable ? NULL : resample_avx2();
-    if (!resampler->loops)
-        resampler->loops = &resample_portable;
+    resampler->loops = loops ? loops : &resample_portable;
     return 0;
 }
 
@@ -169,9 +168,8 @@ struct span {
 
 static struct span find_span(const struct resample_axis *axis, int output)
 {
-    double scale = (double)axis->in / axis->full;
-    double support = scale < 1.0 ? 1.0 : scale;
-    struct span span = {.center = (output + 0.5) * scale};
+    double support = axis->scale < 1.0 ? 1.0 : axis->scale;
+    struct span span = {.center = (output + 0.5) * axis->scale};
     span.start = (int)(span.center - support + 0.5);
     if (span.start < 0)
         span.start = 0;
@@ -189,8 +187,7 @@ static int output_at(const struct resample_axis *axis, int i)
 static void make_weights(const struct resample_axis *axis, struct span span, double *weights,
                          int32_t *out)
 {
-    double scale = (double)axis->in / axis->full;
-    double inverse = 1.0 / (scale < 1.0 ? 1.0 : scale);
+    double inverse = 1.0 / (axis->scale < 1.0 ? 1.0 : axis->scale);
     double sum = 0.0;
     for (int t = 0; t < span.count; t++) {
         double distance = (t + span.start - span.center + 0.5) * inverse;
@@ -229,7 +226,7 @@ static void make_output(struct resample_axis *axis, int i, struct span span, dou
 static int make_axis(struct resampler *resampler, struct resample_axis *axis, int in, int full,
                      int first, int count, bool mirrored)
 {
-    int most = 0, last = 0, rc;
+    int most = 0, rc;
     if (axis->in == in && axis->full == full && axis->first == first && axis->count == count &&
         axis->mirrored == mirrored)
         return 0;
@@ -238,10 +235,10 @@ static int make_axis(struct resampler *resampler, struct resample_axis *axis, in
     axis->first = first;
     axis->count = count;
     axis->mirrored = mirrored;
+    axis->scale = (double)in / full;
     for (int i = 0; i < count; i++) {
         struct span span = find_span(axis, first + i);
         most = span.count > most ? span.count : most;
-        last = span.start > last ? span.start : last;
     }
     axis->taps = (most + TAPS_STEP - 1) / TAPS_STEP * TAPS_STEP;
     if ((rc = make_room((void **)&resampler->weights, &resampler->weights_capacity, (size_t)most,

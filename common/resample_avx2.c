@@ -16,11 +16,15 @@
 #define AVX2 __attribute__((target("avx2")))
 #define AVX2_INLINE __attribute__((target("avx2"), always_inline)) static inline
 
+/* What the sums of low parts start with: the half that rounds. */
+AVX2_INLINE __m256i half(void)
+{
+    return _mm256_set1_epi32(1 << (WEIGHT_BITS - 1));
+}
+
 AVX2_INLINE __m256i finish(__m256i high, __m256i low)
 {
-    const __m256i half = _mm256_set1_epi32(1 << (WEIGHT_BITS - 1));
-    __m256i sum =
-        _mm256_add_epi32(_mm256_slli_epi32(high, SPLIT_BITS), _mm256_add_epi32(low, half));
+    __m256i sum = _mm256_add_epi32(_mm256_slli_epi32(high, SPLIT_BITS), low);
     return _mm256_srli_epi32(sum, WEIGHT_BITS);
 }
 
@@ -42,18 +46,19 @@ struct four {
     __m256i first, second; /* rows 0 and 1, rows 2 and 3 */
 };
 
-AVX2_INLINE struct four weigh(const struct resample_axis *axis, int x, const uint8_t *const in[4])
+AVX2_INLINE struct four weigh(const struct resample_axis *axis, int x, int taps,
+                              const uint8_t *const in[4])
 {
     /* From 4 pixels of 3 bytes: taps 0 and 1, taps 2 and 3 of each colour as pairs of 16 bits. */
     const __m256i pick01 = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
     const __m256i pick23 = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1));
-    const uint32_t *pairs = axis->pairs + (size_t)x * (size_t)axis->taps;
+    const uint32_t *pairs = axis->pairs + (size_t)x * (size_t)taps;
     size_t at = 3 * (size_t)axis->starts[x];
-    __m256i high0 = _mm256_setzero_si256(), low0 = high0, high1 = high0, low1 = high0;
+    __m256i high0 = _mm256_setzero_si256(), high1 = high0, low0 = half(), low1 = low0;
 
-    for (int t = 0; t < axis->taps; t += TAPS_STEP, pairs += TAPS_STEP, at += 3 * TAPS_STEP) {
+    for (int t = 0; t < taps; t += TAPS_STEP, pairs += TAPS_STEP, at += 3 * TAPS_STEP) {
         __m256i bytes0 = load_two(in[0] + at, in[1] + at);
         __m256i bytes1 = load_two(in[2] + at, in[3] + at);
         __m256i a0 = _mm256_shuffle_epi8(bytes0, pick01), b0 = _mm256_shuffle_epi8(bytes0, pick23);
@@ -82,40 +87,62 @@ AVX2_INLINE void store_two(__m256i v0, __m256i v1, __m256i v2, __m256i v3, uint8
     _mm_storeu_si128((__m128i *)high, _mm256_extracti128_si256(bytes, 1));
 }
 
-AVX2 static void across(const struct resample_axis *axis, const uint8_t *const in[ACROSS_ROWS],
-                        uint8_t *const out[ACROSS_ROWS])
+AVX2_INLINE void across_taps(const struct resample_axis *axis, int taps,
+                             const uint8_t *const in[ACROSS_ROWS], uint8_t *const out[ACROSS_ROWS])
 {
     for (int x = 0; x < axis->count; x += 4) {
-        struct four p0 = weigh(axis, x, in), p1 = weigh(axis, x + 1, in);
-        struct four p2 = weigh(axis, x + 2, in), p3 = weigh(axis, x + 3, in);
+        struct four p0 = weigh(axis, x, taps, in), p1 = weigh(axis, x + 1, taps, in);
+        struct four p2 = weigh(axis, x + 2, taps, in), p3 = weigh(axis, x + 3, taps, in);
         size_t at = 3 * (size_t)x;
         store_two(p0.first, p1.first, p2.first, p3.first, out[0] + at, out[1] + at);
         store_two(p0.second, p1.second, p2.second, p3.second, out[2] + at, out[3] + at);
     }
 }
 
+AVX2 static void across(const struct resample_axis *axis, const uint8_t *const in[ACROSS_ROWS],
+                        uint8_t *const out[ACROSS_ROWS])
+{
+    /* Most pictures shrink to no less than half: four taps, for which the compiler drops the loop
+     * over them. */
+    if (axis->taps == TAPS_STEP)
+        across_taps(axis, TAPS_STEP, in, out);
+    else
+        across_taps(axis, axis->taps, in, out);
+}
+
 /* ---- down: 32 bytes of one output row ---- */
+
+/* The sums of 8 bytes, as 32-bit numbers. */
+struct eight {
+    __m256i high, low;
+};
+
+/* Add 8 pairs of bytes (16 bits each) with their weights. */
+AVX2_INLINE void add_pairs(struct eight *sums, __m256i bytes, __m256i high, __m256i low)
+{
+    sums->high = _mm256_add_epi32(sums->high, _mm256_madd_epi16(bytes, high));
+    sums->low = _mm256_add_epi32(sums->low, _mm256_madd_epi16(bytes, low));
+}
 
 AVX2_INLINE void weigh_rows(const uint32_t *pairs, int taps, const uint8_t *const *rows, size_t at,
                             uint8_t *out)
 {
     const __m256i zero = _mm256_setzero_si256();
-    __m256i high[4] = {zero, zero, zero, zero}, low[4] = {zero, zero, zero, zero};
+    struct eight s0 = {zero, half()}, s1 = s0, s2 = s0, s3 = s0;
 
     for (int t = 0; t < taps; t += 2) {
         const uint32_t *weights = pairs + (t & ~3) + (t >> 1 & 1);
+        __m256i high = pair(weights), low = pair(weights + 2);
         __m256i a = _mm256_loadu_si256((const __m256i *)(rows[t] + at));
         __m256i b = _mm256_loadu_si256((const __m256i *)(rows[t + 1] + at));
         __m256i ab0 = _mm256_unpacklo_epi8(a, b), ab1 = _mm256_unpackhi_epi8(a, b);
-        const __m256i both[4] = {_mm256_unpacklo_epi8(ab0, zero), _mm256_unpackhi_epi8(ab0, zero),
-                                 _mm256_unpacklo_epi8(ab1, zero), _mm256_unpackhi_epi8(ab1, zero)};
-        for (int i = 0; i < 4; i++) {
-            high[i] = _mm256_add_epi32(high[i], _mm256_madd_epi16(both[i], pair(weights)));
-            low[i] = _mm256_add_epi32(low[i], _mm256_madd_epi16(both[i], pair(weights + 2)));
-        }
+        add_pairs(&s0, _mm256_unpacklo_epi8(ab0, zero), high, low);
+        add_pairs(&s1, _mm256_unpackhi_epi8(ab0, zero), high, low);
+        add_pairs(&s2, _mm256_unpacklo_epi8(ab1, zero), high, low);
+        add_pairs(&s3, _mm256_unpackhi_epi8(ab1, zero), high, low);
     }
-    __m256i words0 = _mm256_packs_epi32(finish(high[0], low[0]), finish(high[1], low[1]));
-    __m256i words1 = _mm256_packs_epi32(finish(high[2], low[2]), finish(high[3], low[3]));
+    __m256i words0 = _mm256_packs_epi32(finish(s0.high, s0.low), finish(s1.high, s1.low));
+    __m256i words1 = _mm256_packs_epi32(finish(s2.high, s2.low), finish(s3.high, s3.low));
     _mm256_storeu_si256((__m256i *)(out + at), _mm256_packus_epi16(words0, words1));
 }
 

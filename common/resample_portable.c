@@ -3,6 +3,8 @@
  */
 #include "common/resample_rows.h"
 
+enum { HALF = 1 << (WEIGHT_BITS - 1) };
+
 /* Rounded, and cut to 8 bits: the rounding of thousands of weights may lift a sum above 255. */
 static uint8_t finish(int32_t sum)
 {
@@ -14,16 +16,19 @@ static void across(const struct resample_axis *axis, const uint8_t *const in[ACR
                    uint8_t *const out[ACROSS_ROWS])
 {
     for (int row = 0; row < ACROSS_ROWS; row++) {
-        for (int x = 0; x < axis->count; x++) {
+        uint8_t *to = out[row];
+        for (int x = 0; x < axis->count; x++, to += 3) {
             const int32_t *weights = axis->weights + (size_t)x * (size_t)axis->taps;
             const uint8_t *from = in[row] + 3 * (size_t)axis->starts[x];
-            int32_t sum[3] = {1 << (WEIGHT_BITS - 1), 1 << (WEIGHT_BITS - 1),
-                              1 << (WEIGHT_BITS - 1)};
-            for (int t = 0; t < axis->counts[x]; t++)
-                for (int c = 0; c < 3; c++)
-                    sum[c] += from[3 * t + c] * weights[t];
-            for (int c = 0; c < 3; c++)
-                out[row][3 * (size_t)x + (size_t)c] = finish(sum[c]);
+            int32_t red = HALF, green = HALF, blue = HALF;
+            for (int t = 0; t < axis->counts[x]; t++, from += 3) {
+                red += from[0] * weights[t];
+                green += from[1] * weights[t];
+                blue += from[2] * weights[t];
+            }
+            to[0] = finish(red);
+            to[1] = finish(green);
+            to[2] = finish(blue);
         }
     }
 }
@@ -32,9 +37,10 @@ static void down(const struct resample_axis *axis, int y, const uint8_t *const *
                  uint8_t *out)
 {
     const int32_t *weights = axis->weights + (size_t)y * (size_t)axis->taps;
+    const int count = axis->counts[y];
     for (size_t x = 0; x < size; x++) {
-        int32_t sum = 1 << (WEIGHT_BITS - 1);
-        for (int t = 0; t < axis->counts[y]; t++)
+        int32_t sum = HALF;
+        for (int t = 0; t < count; t++)
             sum += rows[t][x] * weights[t];
         out[x] = finish(sum);
     }

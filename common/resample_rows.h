@@ -5,6 +5,7 @@
 #ifndef COMMON_RESAMPLE_ROWS_H
 #define COMMON_RESAMPLE_ROWS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +21,8 @@ enum {
  * taps + t] times input starts[i] + t. */
 struct resample_axis {
     int in, full, first, count; /* outputs FIRST to FIRST + COUNT - 1 of FULL, from IN inputs */
-    int mirrored;               /* the outputs stand in reverse order */
+    double scale;               /* inputs an output */
+    bool mirrored;              /* the outputs stand in reverse order */
     int taps;                   /* a multiple of TAPS_STEP */
     size_t reach;         /* no output looks at bytes from here on, padding included (across) */
     int *starts, *counts; /* COUNT, and up to 3 copies of the last one behind it */
@@ -43,7 +45,7 @@ struct resample_loops {
 
 extern const struct resample_loops resample_portable;
 
-/* NULL where the CPU or the compiler has no AVX2. */
+/* NULL where the CPU or the compiler's target has no AVX2. */
 const struct resample_loops *resample_avx2(void);
 
 #endif

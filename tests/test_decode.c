@@ -57,7 +57,7 @@ static bool load_kinds(void)
         kind_count++;
     }
     fclose(file);
-    return kind_count == 43;
+    return kind_count == 47;
 }
 
 static const struct kind *find_kind(const char *name)
@@ -106,7 +106,8 @@ static void test_kinds(void)
                                   strstr(kind->name, "trns"));
         CHECK_INT(info.sixteen_bit, strstr(kind->name, "16bit") != NULL);
         CHECK_INT(info.exif_orientation, strstr(kind->name, "exif") ? 6 : 0);
-        CHECK(!info.icc && !info.arithmetic);
+        CHECK_INT(info.icc, strstr(kind->name, "icc") != NULL);
+        CHECK(!info.arithmetic);
         if (test_failures != before)
             printf("  in %s\n", kind->name);
     }
@@ -360,6 +361,93 @@ static void test_no_memory_of_tables(void)
     free(cut);
 }
 
+/* The start of the chunk NAME in a PNG kind. */
+static size_t find_png_chunk(const struct kind *kind, const char *name)
+{
+    for (size_t at = 8; at + 12 <= kind->size;) {
+        if (memcmp(kind->bytes + at + 4, name, 4) == 0)
+            return at;
+        at += 12 + ((size_t)kind->bytes[at + 2] << 8) + kind->bytes[at + 3];
+    }
+    printf("%s has no chunk %s\n", kind->name, name);
+    exit(1);
+}
+
+/* Decode SIZE bytes of KIND with byte AT changed (none for SIZE): VERDICT and REASON come out, and
+ * of a picture the same pixels. */
+static void check_png(const struct kind *kind, size_t size, size_t at, enum decode_verdict verdict,
+                      const char *reason)
+{
+    int before = test_failures;
+    uint8_t *bytes = malloc(size);
+    memcpy(bytes, kind->bytes, size);
+    if (at < size)
+        bytes[at] ^= 1;
+    int rc = read_bytes(bytes, size);
+    CHECK_INT(info.verdict, verdict);
+    CHECK_TEXT(info.reason, reason);
+    if (!rc)
+        CHECK_INT(picture_hash(), kind->hash);
+    if (test_failures != before)
+        printf("  byte %zu of %zu\n", at, size);
+    free(bytes);
+}
+
+/* As Pillow: checksums count before the image data; behind the last row only chunks that are cut
+ * do. */
+static void test_png_damage(void)
+{
+    const struct kind *kind = find_kind("png_gray_trns");
+    size_t trns = find_png_chunk(kind, "tRNS"), image = find_png_chunk(kind, "IDAT");
+    size_t end = find_png_chunk(kind, "IEND");
+    check_png(kind, kind->size, kind->size, DECODE_PACK, "");
+    check_png(kind, kind->size, 29, DECODE_BAD, "damaged PNG");        /* IHDR's checksum */
+    check_png(kind, kind->size, trns + 10, DECODE_BAD, "damaged PNG"); /* tRNS's checksum */
+    check_png(kind, kind->size, image + 20, DECODE_BAD, "damaged PNG");
+    check_png(kind, kind->size, end - 1, DECODE_WARN, "IDAT: CRC error");
+    check_png(kind, kind->size, kind->size - 1, DECODE_PACK, ""); /* IEND's checksum */
+    check_png(kind, end, end, DECODE_WARN, "the end chunk is missing");
+    check_png(kind, end - 2, end, DECODE_WARN, "the file ends too early");
+    check_png(kind, end - 6, end, DECODE_WARN, "the file ends too early");
+    check_png(kind, image + 20, kind->size, DECODE_BAD, "damaged PNG");
+    check_png(kind, image, kind->size, DECODE_BAD, "damaged PNG");
+}
+
+/* A wrong checksum of image data that more of it follows. */
+static void test_png_parts(void)
+{
+    const struct kind *kind = find_kind("png_two_parts");
+    size_t first = find_png_chunk(kind, "IDAT");
+    size_t length = ((size_t)kind->bytes[first + 2] << 8) + kind->bytes[first + 3];
+    check_png(kind, kind->size, first + 8 + length, DECODE_WARN, "IDAT: CRC error");
+    check_png(kind, first + 12 + length, kind->size, DECODE_BAD, "damaged PNG");
+}
+
+/* Chunks that Pillow looks into. Their checksums are wrong, but that comes later. */
+static void check_chunk(const char *name, size_t length, const char *detail)
+{
+    const struct kind *kind = find_kind("png_color2_8bit_plain");
+    size_t at = find_png_chunk(kind, "IDAT"), size = kind->size + 12 + length;
+    uint8_t *bytes = calloc(1, size);
+    memcpy(bytes, kind->bytes, at);
+    bytes[at + 3] = (uint8_t)length;
+    memcpy(bytes + at + 4, name, 4);
+    memcpy(bytes + at + 12 + length, kind->bytes + at, kind->size - at);
+    CHECK_INT(read_bytes(bytes, size), -ERR_INPUT);
+    CHECK_TEXT(info.reason, "damaged PNG");
+    CHECK_HAS(err_text(), detail);
+    free(bytes);
+}
+
+static void test_png_chunks(void)
+{
+    check_chunk("gAMA", 3, "a chunk is too short");
+    check_chunk("cHRM", 31, "a chunk is too short");
+    check_chunk("fcTL", 25, "a chunk is too short");
+    check_chunk("fcTL", 26, "the first frame is not the picture");
+    check_chunk("gAMA", 4, "CRC error");
+}
+
 /* ---- hostile bytes ---- */
 
 /* Any bytes: a verdict that fits the return code, in bounded memory. */
@@ -569,6 +657,9 @@ static const struct test tests[] = {
     {"limits",              test_limits             },
     {"bomb",                test_bomb               },
     {"no_memory_of_tables", test_no_memory_of_tables},
+    {"png_damage",          test_png_damage         },
+    {"png_parts",           test_png_parts          },
+    {"png_chunks",          test_png_chunks         },
     {"truncations",         test_truncations        },
     {"flips",               test_flips              },
     {"noise",               test_noise              },

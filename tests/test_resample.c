@@ -227,7 +227,7 @@ static void test_loops_agree(void)
 /* Within the reserved sizes nothing is allocated, whatever comes in whatever order. */
 static void test_reserve(void)
 {
-    enum { IN_WIDTH = 90, IN_HEIGHT = 70, OUT_WIDTH = 40, OUT_HEIGHT = 50 };
+    enum { IN_WIDTH = 300, IN_HEIGHT = 200, OUT_WIDTH = 20, OUT_HEIGHT = 30 };
     static uint8_t picture[IN_WIDTH * IN_HEIGHT * 3], out[OUT_WIDTH * OUT_HEIGHT * 3];
     struct resampler *resampler;
     struct rng r;
@@ -268,11 +268,46 @@ static void test_refusals(void)
     CHECK_INT(resampler_reserve(plain, 1, 1, 0, 1), -ERR_INPUT);
 }
 
+/* The bytes after "NAME: " in the lines of data-spec/25-pixels.md that begin so. */
+static size_t read_example(const char *name, uint8_t *out, size_t most)
+{
+    FILE *document = fopen(TEST_SOURCE "/data-spec/25-pixels.md", "r");
+    char line[512];
+    size_t count = 0;
+    while (document && fgets(line, sizeof line, document)) {
+        const char *at = line + strspn(line, " ");
+        if (strncmp(at, name, strlen(name)) != 0)
+            continue;
+        at += strlen(name);
+        for (char *end; count < most; at = end, count++) {
+            unsigned long value = strtoul(at, &end, 16);
+            if (end == at)
+                break;
+            out[count] = (uint8_t)value;
+        }
+    }
+    if (document)
+        fclose(document);
+    return count;
+}
+
+static void test_document(void)
+{
+    uint8_t picture[100], expected[100], out[18] = {0};
+    struct resample_window window = {3, 2, 0, 0, 3, 2};
+    struct pixels in = {picture, 5, 4, 15};
+    CHECK_INT(read_example("in:", picture, sizeof picture), 60);
+    CHECK_INT(read_example("out:", expected, sizeof expected), sizeof out);
+    CHECK_INT(resampler_run(fast, &in, &window, false, out, 9), 0);
+    CHECK_INT(memcmp(out, expected, sizeof out), 0);
+}
+
 static const struct test tests[] = {
     {"oracle",      test_oracle     },
     {"loops_agree", test_loops_agree},
     {"reserve",     test_reserve    },
     {"refusals",    test_refusals   },
+    {"document",    test_document   },
 };
 
 int main(int argc, char **argv)

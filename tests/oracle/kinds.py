@@ -42,7 +42,7 @@ def pack_row(samples, depth):
     return bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
 
 
-def png(color, depth, interlaced, extra=b""):
+def png(color, depth, interlaced, extra=b"", parts=1):
     """A PNG of every sample value that the depth has room for; rows take turns with filters 0 and 2 (up)."""
     channels = CHANNELS[color]
     y, x, c = numpy.mgrid[0:HEIGHT, 0:WIDTH, 0:channels]
@@ -65,7 +65,10 @@ def png(color, depth, interlaced, extra=b""):
     if color == 3:
         entries = min(1 << depth, 200)  # of 8 bits, some pixels point behind the palette
         file += chunk(b"PLTE", bytes((i * 37 + c * 91) % 256 for i in range(entries) for c in range(3)))
-    return file + extra + chunk(b"IDAT", zlib.compress(data, 9)) + chunk(b"IEND", b"")
+    data = zlib.compress(data, 9)
+    step = -(-len(data) // parts)
+    images = b"".join(chunk(b"IDAT", data[i : i + step]) for i in range(0, len(data), step))
+    return file + extra + images + chunk(b"IEND", b"")
 
 
 def pngs():
@@ -75,7 +78,22 @@ def pngs():
                 yield f"png_color{color}_{depth}bit_{'interlaced' if interlaced else 'plain'}", png(color, depth, interlaced)
     yield "png_gray_trns", png(0, 8, 0, chunk(b"tRNS", b"\0\5"))
     yield "png_palette_trns", png(3, 4, 0, chunk(b"tRNS", bytes(range(16))))
+    yield "png_two_parts", png(2, 8, 0, parts=2)
+    yield "png_icc", png(2, 8, 0, chunk(b"iCCP", b"drawn\0\0" + zlib.compress(b"a profile")))
     yield "png_exif", png(2, 8, 0, chunk(b"eXIf", b"MM\0*\0\0\0\10\0\1\1\22\0\3\0\0\0\1\0\6\0\0\0\0\0\0"))
+
+
+def tables_first(file):
+    """The same file as two: tables alone, then the picture without them."""
+    tables, rest, at = b"", b"", 2
+    while file[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(file[at + 2 : at + 4], "big")
+        if file[at + 1] in (0xC4, 0xDB):
+            tables += file[at:end]
+        else:
+            rest += file[at:end]
+        at = end
+    return file[:2] + tables + b"\xff\xd9" + file[:2] + rest + file[at:]
 
 
 def jpegs():
@@ -93,6 +111,8 @@ def jpegs():
     yield "jpeg_gray", save(rgb.convert("L"), quality=85)
     yield "jpeg_cmyk", save(rgb.convert("CMYK"), quality=85)
     yield "jpeg_rgb_stored", save(rgb, quality=85, keep_rgb=True)
+    yield "jpeg_tables_first", tables_first(save(rgb, quality=85))
+    yield "jpeg_icc", save(rgb, quality=85, icc_profile=b"a profile")
     yield "jpeg_restarts", save(rgb, quality=85, restart_marker_blocks=1)
 
 

@@ -44,7 +44,10 @@ def cases():
         (1, 1, 1, 1), (1, 1, 7, 5), (2, 2, 1, 1), (1, 9, 4, 2), (9, 1, 2, 4), (3, 3, 3, 9), (3, 3, 9, 3),
         (5, 7, 5, 7), (64, 64, 64, 63), (64, 64, 63, 64), (100, 3, 10, 3), (4000, 3, 1, 1), (3, 4000, 1, 1),
         (65535, 1, 1, 1), (1, 65535, 1, 1), (65535, 2, 300, 2), (2, 65535, 2, 300), (20, 20, 1000, 3),
-        (31, 17, 32, 18), (33, 18, 31, 16), (7, 300, 3, 128), (300, 7, 128, 3), (16, 16, 224, 224),
+        (31, 17, 32, 18), (33, 18, 31, 16),
+        # about Pillow 13's rule for the order of the passes
+        (100, 200, 60, 120), (100, 200, 60, 119), (100, 200, 60, 121), (100, 200, 60, 90), (60, 200, 60, 100),
+        (50, 90, 55, 89), (50, 90, 55, 90), (50, 90, 49, 88), (50, 90, 49, 87), (7, 300, 3, 128), (300, 7, 128, 3), (16, 16, 224, 224),
     ]:
         for kind in (0, 1, 3) if w * h < 5000 else (1, 3):
             yield whole(w, h, kind, full_w, full_h)
@@ -88,7 +91,7 @@ def table_hash(values):
 
 
 def main():
-    print(f"# Pillow {PIL.__version__}, torchvision {torchvision.__version__}; made by resample.py")
+    print(f"# Pillow {PIL.__version__}, torchvision {torchvision.__version__.split('+')[0]}; made by resample.py")
     for case in cases():
         print("resize", *case, picture_hash(resized(case)))
     for short, most in [(256, 300), (64, 150), (7, 60), (292, 120)]:
