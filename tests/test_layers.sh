@@ -33,7 +33,7 @@ check_library 'lmdb\.h' '^common/shard\.c$'
 check_library 'jpeglib\.h|jerror\.h' '^common/jpeg\.c$|^prep/sample_jpeg\.c$'
 check_library 'png\.h' '^common/png_file\.c$'
 check_library 'xxhash\.h' '^common/digest\.c$'
-check_library 'zlib\.h' '^train/zip_file\.c$|^prep/meta_mat\.c$'
+check_library 'zlib\.h' '^train/zip_format\.c$|^prep/meta_mat\.c$'
 check_library '(oneapi/dnnl/)?dnnl[a-z_]*\.h' '^train/(backend_cpu|dnnl_adapter)\.[ch]$'
 check_library 'cudnn[a-z_]*\.h|cublas[a-zA-Z_]*\.h' '^train/cuda/'
 

@@ -58,7 +58,8 @@ struct pth_value *pth_tuple(struct mem_arena *arena);
 struct pth_value *pth_dict(struct mem_arena *arena, bool ordered);
 struct pth_value *pth_tensor(struct mem_arena *arena, enum pth_type type, int rank,
                              const int64_t *shape, const void *data);
-/* Append to a list or tuple; set in a dict. Return the container, or NULL. */
+/* Append to a list or tuple; set in a dict (the value of a key that is there already is replaced).
+ * Return the container, or NULL. */
 struct pth_value *pth_append(struct mem_arena *arena, struct pth_value *list,
                              struct pth_value *item);
 struct pth_value *pth_put(struct mem_arena *arena, struct pth_value *dict, const char *key,
@@ -75,9 +76,22 @@ const struct pth_value *pth_find(const struct pth_value *dict, const char *key);
 int pth_write(const char *path, const char *name, const struct pth_value *root);
 
 /* Read PATH; *ROOT and all tensor data live until pth_close. ERR_INPUT with file, offset and
- * reason. */
+ * reason. Takes as much memory as the file is long, and up to PTH_COPY_LIMIT times that where
+ * tensors are views that must be copied. */
 struct pth_file;
 int pth_open(struct pth_file **out, const char *path, const struct pth_value **root);
 void pth_close(struct pth_file *file); /* NULL is fine */
+
+#define PTH_COPY_LIMIT 4
+
+/* As pth_open, but tensor data stay in the file (tensor.data is NULL), to be streamed by
+ * pth_digest: little memory. What is read comes from the disk where the system allows it, not from
+ * its cache: for reading back what was written. */
+int pth_open_outline(struct pth_file **out, const char *path, const struct pth_value **root);
+
+/* XXH3-128 over all of VALUE, names, shapes and data in order, as 32 hexadecimal digits
+ * (data-spec/50-checkpoint.md, 50.3). FILE: the outline that VALUE comes from; NULL when all
+ * data are in memory. ERR_INPUT for damaged data. */
+int pth_digest(struct pth_file *file, const struct pth_value *value, char out[33]);
 
 #endif
