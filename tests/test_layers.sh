@@ -35,10 +35,12 @@ check_library 'png\.h' '^common/png_file\.c$'
 check_library 'xxhash\.h' '^common/digest\.c$'
 check_library 'zlib\.h' '^train/zip_format\.c$|^prep/meta_mat\.c$'
 check_library '(oneapi/dnnl/)?dnnl[a-z_]*\.h' '^train/(backend_cpu|dnnl_adapter)\.[ch]$'
-check_library 'cudnn[a-z_]*\.h|cublas[a-zA-Z_]*\.h' '^train/cuda/'
+check_library 'cudnn[a-z_]*\.h' '^train/cuda/cudnn[a-z_]*\.[ch]$'
+check_library 'cublas[a-zA-Z_]*\.h' '^train/cuda/cublaslt\.[ch]$'
+check_library 'cuda[a-z0-9_]*\.h' '^train/cuda/(door_cuda|cudnn|cublaslt)[a-z_]*\.[ch]$'
 
 # Every header can be compiled alone.
-for header in common/*.h prep/*.h train/*.h; do
+for header in common/*.h prep/*.h train/*.h train/cuda/*.h kernels/*.h; do
     [ -e "$header" ] || continue
     ${CC:-cc} -std=c17 -D_GNU_SOURCE -I. -fsyntax-only -x c "$header" 2>/dev/null ||
         fail "$header cannot be compiled alone"
