@@ -7,11 +7,14 @@
  * (argv[0] is the command's name) and returns 0 or a negative err code, and one row in the table
  * below.
  */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/err.h"
 #include "prep/inspect.h"
+#include "prep/pack.h"
 #include "prep/sample.h"
 #include "prep/sort_val.h"
 #include "version.h"
@@ -26,6 +29,7 @@ struct command {
 static const struct command commands[] = {
     {"sample",   sample_main,    "a small drawn data set in the shape of ImageNet, to try everything"},
     {"sort-val", sort_val_main,  "the flat validation pictures into class folders, by the devkit"    },
+    {"pack",     pack_main,      "a folder of class folders into a data set, which train reads"      },
     {"info",     inspect_info,   "what a data set holds"                                             },
     {"verify",   inspect_verify, "every record of a data set against its checksum"                   },
     {"show",     inspect_show,   "one record of a data set as a PNG file"                            },
@@ -81,9 +85,25 @@ static int run(int argc, char **argv)
     return command->run(argc - 1, argv + 1);
 }
 
+/* A program that was started with a closed standard output or error would write its words into the
+ * next file it opens. */
+static int open_standard_files(void)
+{
+    int file;
+    do
+        file = open("/dev/null", O_RDWR);
+    while (file >= 0 && file <= STDERR_FILENO);
+    if (file < 0)
+        return err_errno("cannot open /dev/null");
+    close(file);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    int rc = run(argc, argv);
+    int rc = open_standard_files();
+    if (!rc)
+        rc = run(argc, argv);
     /* A result that could not be written (a full disk behind a redirection) is not a success. */
     if ((fflush(stdout) != 0 || ferror(stdout)) && !rc)
         rc = err_errno("standard output: the result could not be written");

@@ -1,0 +1,727 @@
+/* prep pack as a whole, in this process and in children that are killed: the same bytes whatever
+ * happens, nothing lost, nothing mixed. Draws its own pictures. */
+#include "prep/pack.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "common/dataset.h"
+#include "common/decode.h"
+#include "common/files.h"
+#include "common/mem.h"
+#include "common/resample.h"
+#include "prep/pipeline.h"
+#include "prep/plan.h"
+#include "prep/source.h"
+#include "tests/test.h"
+
+/* ---- pictures ---- */
+
+enum { CLASSES = 6, PER_CLASS = 10, PICTURES = CLASSES * PER_CLASS };
+
+static const char *at(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* A path under the test's folder, valid to the end. */
+static const char *at(const char *format, ...)
+{
+    static struct mem_arena paths;
+    char path[FILES_PATH_SIZE], name[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(name, sizeof name, format, arguments); // NOLINT: clang-tidy 14 does not see va_start
+    va_end(arguments);
+    CHECK_INT(files_join(path, test_folder(), name), 0);
+    return mem_arena_text(&paths, path, strlen(path));
+}
+
+static void write_file(const char *path, const void *bytes, size_t size)
+{
+    FILE *file = fopen(path, "wb");
+    CHECK(file != NULL);
+    if (!file)
+        return;
+    CHECK_INT(fwrite(bytes, 1, size, file), size);
+    fclose(file);
+}
+
+static void draw(struct picture *picture, int width, int height, int number)
+{
+    CHECK_INT(picture_resize(picture, width, height), 0);
+    for (int y = 0; y < height; y++)
+        for (int x = 0; x < width; x++) {
+            uint8_t *pixel = picture->rgb + ((size_t)y * (size_t)width + (size_t)x) * 3;
+            pixel[0] = (uint8_t)(x * (number % 5 + 1) / 2 + y);
+            pixel[1] = (uint8_t)((x / 16 + y / 16 + number) % 2 ? 200 : 40);
+            pixel[2] = (uint8_t)(number * 37 + y / 3);
+        }
+}
+
+/* SRC: CLASSES folders of PER_CLASS pictures, one of ten a PNG named .JPEG. */
+static const char *make_tree(const char *name)
+{
+    struct picture picture = {0};
+    struct decoder *decoder;
+    uint8_t *bytes = NULL;
+    size_t capacity = 0, size;
+    CHECK_INT(decoder_open(&decoder), 0);
+    for (int i = 0; i < PICTURES; i++) {
+        CHECK_INT(files_make_folder(at("%s/c%d", name, i / PER_CLASS)), 0);
+        draw(&picture, 300 + i % 7, 280 + i % 3, i);
+        if (i % 10 == 3)
+            CHECK_INT(decoder_write_png(&picture, &bytes, &capacity, &size), 0);
+        else
+            CHECK_INT(decoder_write_jpeg(decoder, &picture, 80, &bytes, &capacity, &size), 0);
+        write_file(at("%s/c%d/%d.JPEG", name, i / PER_CLASS, i), bytes, size);
+    }
+    mem_free(bytes);
+    picture_release(&picture);
+    decoder_close(decoder);
+    return at("%s", name);
+}
+
+/* ---- running ---- */
+
+/* prep pack SRC OUT with OPTIONS, words parted by blanks. */
+static int pack(const char *from, const char *to, const char *options)
+{
+    char text[1024], *words[40] = {"pack", (char *)from, (char *)to}, *rest = text;
+    int count = 3;
+    snprintf(text, sizeof text, "%s", options);
+    for (char *word; count < 39 && (word = strtok_r(rest, " ", &rest));)
+        words[count++] = word;
+    return pack_main(count, words);
+}
+
+/* The same in a child process; the caller waits for it. */
+static pid_t start(const char *from, const char *to, const char *options)
+{
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(err_exit_code(pack(from, to, options)));
+    CHECK(child > 0);
+    return child;
+}
+
+/* Its exit code, or the negative of the signal that ended it. */
+static int end(pid_t child)
+{
+    int status = 0;
+    CHECK_INT(waitpid(child, &status, 0), child);
+    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static size_t count_names(const char *folder)
+{
+    struct files_list list;
+    size_t count = 0;
+    if (!files_list(folder, &list)) {
+        count = list.count;
+        files_list_release(&list);
+    }
+    return count;
+}
+
+static bool exists(const char *folder, const char *name)
+{
+    char path[FILES_PATH_SIZE];
+    enum files_type type = FILES_NOTHING;
+    CHECK_INT(files_join(path, folder, name), 0);
+    CHECK_INT(files_type(path, &type, NULL), 0);
+    return type != FILES_NOTHING;
+}
+
+static char *read_text(const char *folder, const char *name)
+{
+    char path[FILES_PATH_SIZE];
+    uint8_t *bytes = NULL;
+    size_t size;
+    CHECK_INT(files_join(path, folder, name), 0);
+    CHECK_INT(files_read(path, (size_t)1 << 30, &bytes, &size), 0);
+    return (char *)bytes;
+}
+
+static void check_equal_file(const char *a, const char *b, const char *name)
+{
+    char path[2][FILES_PATH_SIZE];
+    uint8_t *bytes[2] = {NULL, NULL};
+    size_t size[2] = {0, 0};
+    files_join(path[0], a, name);
+    files_join(path[1], b, name);
+    for (int i = 0; i < 2; i++)
+        CHECK_INT(files_read(path[i], (size_t)1 << 30, &bytes[i], &size[i]), 0);
+    bool equal = bytes[0] && bytes[1] && size[0] == size[1] && !memcmp(bytes[0], bytes[1], size[0]);
+    if (!equal)
+        printf("%s and %s differ\n", path[0], path[1]);
+    CHECK(equal);
+    mem_free(bytes[0]);
+    mem_free(bytes[1]);
+}
+
+/* Two folders hold the same names and bytes. */
+static void check_equal(const char *a, const char *b)
+{
+    struct files_list names[2];
+    CHECK_INT(files_list(a, &names[0]), 0);
+    CHECK_INT(files_list(b, &names[1]), 0);
+    CHECK_INT(names[1].count, names[0].count);
+    for (size_t i = 0; i < names[0].count && i < names[1].count; i++) {
+        CHECK_TEXT(names[1].names[i], names[0].names[i]);
+        check_equal_file(a, b, names[0].names[i]);
+    }
+    files_list_release(&names[0]);
+    files_list_release(&names[1]);
+}
+
+/* The undisturbed run that others are compared with; 14 shards or so. */
+static const char options[] = "--shard-size 1MiB --jobs 2";
+
+static const char *tree(void)
+{
+    static char path[FILES_PATH_SIZE];
+    if (!path[0])
+        snprintf(path, sizeof path, "%s", make_tree("tree"));
+    return path;
+}
+
+static const char *reference(void)
+{
+    static char path[FILES_PATH_SIZE];
+    if (!path[0]) {
+        snprintf(path, sizeof path, "%s", at("reference.lmdb"));
+        CHECK_INT(pack(tree(), path, options), 0);
+    }
+    return path;
+}
+
+/* ---- what is stored ---- */
+
+struct expected {
+    struct decoder *decoder;
+    struct resampler *resampler;
+    struct picture picture, resized;
+};
+
+/* RECORD holds what decode and resample make of its file. */
+static void check_record(struct expected *expected, const struct record *record, bool *seen)
+{
+    char name[RECORD_NAME_LIMIT + 1], path[FILES_PATH_SIZE];
+    struct decode_info info;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    int width, height, class_number = -1, number = -1;
+    snprintf(name, sizeof name, "%.*s", (int)record->name_size, record->name);
+    CHECK_INT(sscanf(name, "c%d/%d.JPEG", &class_number, &number), 2);
+    CHECK(number >= 0 && number < PICTURES && !seen[number]);
+    seen[number >= 0 ? number % PICTURES : 0] = true;
+    CHECK_INT(record->label, class_number);
+    CHECK_INT(files_join(path, tree(), name), 0);
+    CHECK_INT(files_read(path, 1 << 24, &bytes, &size), 0);
+    CHECK_INT(decoder_read(expected->decoder, bytes, size, &decode_default_limits,
+                           &expected->picture, &info),
+              0);
+    struct picture *picture = &expected->picture, *resized = &expected->resized;
+    resample_size(picture->width, picture->height, 256, true, &width, &height);
+    struct pixels pixels = {picture->rgb, picture->width, picture->height,
+                            (size_t)picture->width * 3};
+    struct resample_window window = {width, height, 0, 0, width, height};
+    CHECK_INT(picture_resize(resized, width, height), 0);
+    CHECK_INT(resampler_run(expected->resampler, &pixels, &window, false, resized->rgb,
+                            (size_t)width * 3),
+              0);
+    CHECK_INT(record->width, width);
+    CHECK_INT(record->height, height);
+    CHECK_INT(record->original_width, picture->width);
+    CHECK_INT(record->original_height, picture->height);
+    CHECK_INT(record->payload_size, (uint64_t)width * (uint64_t)height * 3);
+    CHECK(!memcmp(record->payload, resized->rgb, (size_t)width * (size_t)height * 3));
+    mem_free(bytes);
+}
+
+static void test_content(void)
+{
+    struct dataset *dataset;
+    struct expected expected = {0};
+    bool seen[PICTURES] = {false};
+    int neighbours = 0;
+    uint32_t last = UINT32_MAX;
+    CHECK_INT(dataset_open(&dataset, reference()), 0);
+    if (!dataset)
+        return;
+    CHECK_INT(decoder_open(&expected.decoder), 0);
+    CHECK_INT(resampler_open(&expected.resampler, true), 0);
+    const struct manifest *manifest = dataset_manifest(dataset);
+    CHECK_INT(manifest->images, PICTURES);
+    CHECK_INT(manifest->class_count, CLASSES);
+    CHECK_INT(manifest->classes[2].images, PER_CLASS);
+    CHECK_TEXT(manifest->classes[2].name, "c2");
+    CHECK(manifest->shard_count >= 10);
+    for (size_t i = 0; i < manifest->shard_count; i++)
+        CHECK(manifest->shards[i].bytes <= 5 << 18); /* 1 MiB, give or take a record */
+    for (uint64_t i = 0; i < manifest->images; i++) {
+        struct record record;
+        CHECK_INT(dataset_get(dataset, i, true, &record), 0);
+        check_record(&expected, &record, seen);
+        neighbours += record.label == last;
+        last = record.label;
+    }
+    CHECK(neighbours < PICTURES / 3); /* of a random order: 9; of a sorted one: 54 */
+    const json_t *stored = json_object_get(manifest->source, "stored");
+    CHECK_INT(json_integer_value(json_object_get(stored, "png")), PICTURES / 10);
+    CHECK_INT(json_integer_value(json_object_get(stored, "resized")), PICTURES);
+    char *list = read_text(reference(), "bad.tsv");
+    CHECK_TEXT(list, "verdict\tfile\treason\tplace\n");
+    mem_free(list);
+    list = read_text(reference(), ".lock");
+    CHECK_TEXT(list, "");
+    mem_free(list);
+    CHECK_INT(count_names(reference()), manifest->shard_count + 3);
+    picture_release(&expected.picture);
+    picture_release(&expected.resized);
+    decoder_close(expected.decoder);
+    resampler_close(expected.resampler);
+    dataset_close(dataset);
+}
+
+static void test_jobs(void)
+{
+    CHECK_INT(pack(tree(), at("jobs1.lmdb"), "--shard-size 1MiB --jobs 1"), 0);
+    check_equal(reference(), at("jobs1.lmdb"));
+    CHECK_INT(pack(tree(), at("jobs5.lmdb"), "--shard-size 1MiB --jobs 5"), 0);
+    check_equal(reference(), at("jobs5.lmdb"));
+    CHECK_INT(pack(tree(), at("jpeg1.lmdb"), "--encoding jpeg --jobs 1"), 0);
+    CHECK_INT(pack(tree(), at("jpeg3.lmdb"), "--encoding jpeg --jobs 3"), 0);
+    check_equal(at("jpeg1.lmdb"), at("jpeg3.lmdb"));
+}
+
+/* A JPEG record decodes to about the RGB record's pixels, and has its size. */
+static void test_jpeg(void)
+{
+    struct dataset *rgb, *jpeg;
+    struct decoder *decoder;
+    struct picture picture = {0};
+    struct decode_info info;
+    CHECK_INT(pack(tree(), at("rgb.lmdb"), ""), 0);
+    CHECK_INT(pack(tree(), at("jpeg.lmdb"), "--encoding jpeg --quality 95"), 0);
+    CHECK_INT(dataset_open(&rgb, at("rgb.lmdb")), 0);
+    CHECK_INT(dataset_open(&jpeg, at("jpeg.lmdb")), 0);
+    CHECK_INT(decoder_open(&decoder), 0);
+    for (uint64_t i = 0; rgb && jpeg && i < PICTURES; i++) {
+        struct record a, b;
+        uint64_t difference = 0;
+        CHECK_INT(dataset_get(rgb, i, true, &a), 0);
+        CHECK_INT(dataset_get(jpeg, i, true, &b), 0);
+        CHECK(a.name_size == b.name_size && !memcmp(a.name, b.name, a.name_size));
+        CHECK_INT(b.encoding, RECORD_JPEG);
+        CHECK_INT(b.width, a.width);
+        CHECK_INT(b.height, a.height);
+        CHECK_INT(decoder_read(decoder, b.payload, b.payload_size, &decode_default_limits, &picture,
+                               &info),
+                  0);
+        CHECK_INT(info.verdict, DECODE_PACK);
+        CHECK_INT(picture.width, a.width);
+        CHECK_INT(picture.height, a.height);
+        for (uint64_t k = 0; k < a.payload_size; k++)
+            difference += (uint64_t)abs(picture.rgb[k] - a.payload[k]);
+        CHECK(difference < 3 * a.payload_size);
+    }
+    picture_release(&picture);
+    decoder_close(decoder);
+    dataset_close(rgb);
+    dataset_close(jpeg);
+}
+
+/* ---- interruptions ---- */
+
+/* Let a child pack to TO until the folder has NAMES names, end it with SIGNAL; its exit code. */
+static int interrupt(const char *from, const char *to, const char *settings, size_t names,
+                     int number)
+{
+    pid_t child = start(from, to, settings);
+    for (;;) {
+        int status;
+        pid_t ended = waitpid(child, &status, WNOHANG);
+        CHECK(ended >= 0);
+        if (ended)
+            return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+        if (count_names(to) >= names) {
+            kill(child, number);
+            return end(child);
+        }
+        usleep(300);
+    }
+}
+
+/* kill -9 again and again, a bit later each time, on the way to one data set. */
+static void test_killed_often(void)
+{
+    const char *to = at("killed.lmdb");
+    size_t all = count_names(reference()) * 2;
+    int killed = 0, code = -SIGKILL;
+    for (size_t names = 1; names < all && code == -SIGKILL; names++) {
+        code = interrupt(tree(), to, options, names, SIGKILL);
+        killed += code == -SIGKILL;
+        CHECK(code == -SIGKILL || code == 0);
+        CHECK(code == 0 || !exists(to, "manifest.json") || names > all / 2);
+    }
+    CHECK(killed >= 10);
+    CHECK_INT(pack(tree(), to, options), 0);
+    check_equal(reference(), to);
+}
+
+/* kill -9 at one moment, then to the end. */
+static void test_killed_once(void)
+{
+    size_t all = count_names(reference()) * 2;
+    for (size_t names = 2; names < all; names += 7) {
+        const char *to = at("once%zu.lmdb", names);
+        int code = interrupt(tree(), to, options, names, SIGKILL);
+        CHECK(code == -SIGKILL || code == 0);
+        CHECK_INT(pack(tree(), to, "--shard-size 1MiB --jobs 3"), 0);
+        check_equal(reference(), to);
+    }
+}
+
+static void test_stopped(void)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    for (int i = 0; i < 3; i++) {
+        const char *to = at("stopped%d.lmdb", i);
+        CHECK_INT(interrupt(tree(), to, options, 6, numbers[i]), 75);
+        CHECK(!exists(to, "manifest.json"));
+        CHECK(exists(to, "shard-00000.mdb"));
+        struct dataset *dataset;
+        CHECK_INT(dataset_open(&dataset, to), -ERR_INPUT);
+        CHECK_HAS(err_text(), "not finished");
+        CHECK_INT(pack(tree(), to, options), 0);
+        check_equal(reference(), to);
+    }
+}
+
+/* A journal that was damaged meanwhile costs its shard's work, nothing else; so does a short file.
+ */
+static void test_damaged_state(void)
+{
+    const char *to = at("damaged.lmdb");
+    CHECK_INT(interrupt(tree(), to, options, 12, SIGTERM), 75);
+    char *journal = read_text(to, "shard-00001.json");
+    if (!journal)
+        return;
+    char *digit = strpbrk(strstr(journal, "payload_bytes"), "123456789");
+    *digit = *digit == '9' ? '8' : (char)(*digit + 1);
+    char path[FILES_PATH_SIZE];
+    CHECK_INT(files_join(path, to, "shard-00001.json"), 0);
+    write_file(path, journal, strlen(journal));
+    CHECK_INT(files_join(path, to, "shard-00000.mdb"), 0);
+    CHECK_INT(truncate(path, 4096), 0);
+    mem_free(journal);
+    CHECK_INT(pack(tree(), to, options), 0);
+    check_equal(reference(), to);
+
+    to = at("damaged-plan.lmdb");
+    CHECK_INT(interrupt(tree(), to, options, 6, SIGTERM), 75);
+    CHECK_INT(files_join(path, to, "plan.json"), 0);
+    CHECK_INT(truncate(path, 40), 0);
+    CHECK_INT(pack(tree(), to, options), -ERR_INPUT);
+    CHECK_HAS(err_text(), "begin again");
+}
+
+static void test_busy(void)
+{
+    const char *to = at("busy.lmdb");
+    struct files_lock *lock;
+    char path[FILES_PATH_SIZE];
+    CHECK_INT(interrupt(tree(), to, options, 6, SIGTERM), 75);
+    CHECK_INT(files_join(path, to, ".lock"), 0);
+    CHECK_INT(files_lock(&lock, path), 0);
+    CHECK_INT(pack(tree(), to, options), -ERR_BUSY);
+    CHECK_HAS(err_text(), "another run holds");
+    files_unlock(lock);
+    CHECK_INT(pack(tree(), to, options), 0);
+    check_equal(reference(), to);
+}
+
+/* No space: every file may grow to half a shard only. */
+static void test_no_space(void)
+{
+    const char *to = at("space.lmdb");
+    const struct rlimit limit = {600000, 600000};
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        setrlimit(RLIMIT_FSIZE, &limit);
+        _exit(err_exit_code(pack(tree(), to, options)));
+    }
+    CHECK_INT(end(child), ERR_IO);
+    CHECK(!exists(to, "shard-00000.mdb"));
+    CHECK(!exists(to, ".shard-00000.mdb.partial"));
+    CHECK_INT(pack(tree(), to, options), 0);
+    check_equal(reference(), to);
+}
+
+/* ---- refusals ---- */
+
+static void check_refused(const char *to, const char *settings, const char *was, const char *now)
+{
+    CHECK_INT(pack(tree(), to, settings), -ERR_MISMATCH);
+    CHECK_HAS(err_text(), was);
+    CHECK_HAS(err_text(), now);
+}
+
+static void test_other_options(void)
+{
+    const char *begun = at("options.lmdb");
+    CHECK_INT(interrupt(tree(), begun, options, 6, SIGTERM), 75);
+    const char *folders[] = {begun, reference()};
+    for (int i = 0; i < 2; i++) {
+        check_refused(folders[i], "--shard-size 2MiB", "shard_size was 1048576", "now 2097152");
+        check_refused(folders[i], "--shard-size 1MiB --seed 3", "seed was 0", "now 3");
+        check_refused(folders[i], "--shard-size 1MiB --short-side 0", "short_side was 256",
+                      "now 0");
+        check_refused(folders[i], "--shard-size 1MiB --strict", "strict was false", "now true");
+        check_refused(folders[i], "--shard-size 1MiB --encoding jpeg", "was \"rgb\"",
+                      "now \"jpeg\"");
+        check_refused(folders[i], "--shard-size 1MiB --per-class 3", "per_class was 0", "now 3");
+        check_refused(folders[i], "--shard-size 1MiB --classes c1,c2", "classes was 6", "now 2");
+    }
+    char path[FILES_PATH_SIZE];
+    snprintf(path, sizeof path, "%s/c0/new.jpg", tree());
+    write_file(path, "x", 1);
+    check_refused(begun, options, "files was 60", "now 61");
+    CHECK_INT(unlink(path), 0);
+    CHECK_INT(pack(tree(), begun, "--shard-size 1MiB --jobs 7 --max-bad 5 --quality 3"), 0);
+    check_equal(reference(), begun);
+}
+
+static void test_finished(void)
+{
+    const char *to = at("finished.lmdb");
+    CHECK_INT(pack(tree(), to, options), 0);
+    write_file(at("finished.lmdb/plan.json"), "{}", 2); /* as if killed before the last step */
+    write_file(at("finished.lmdb/shard-00000.json"), "{}", 2);
+    write_file(at("finished.lmdb/.bad.tsv.partial"), "{}", 2);
+    CHECK_INT(pack(tree(), to, options), 0);
+    check_equal(reference(), to);
+    CHECK_INT(truncate(at("finished.lmdb/shard-00002.mdb"), 8192), 0);
+    CHECK_INT(pack(tree(), to, options), -ERR_INPUT);
+    CHECK_HAS(err_text(), "shard-00002.mdb");
+}
+
+static void test_foreign_folder(void)
+{
+    CHECK_INT(files_make_folder(at("home")), 0);
+    write_file(at("home/thesis.tex"), "x", 1);
+    CHECK_INT(pack(tree(), at("home"), options), -ERR_USAGE);
+    CHECK_HAS(err_text(), "thesis.tex");
+    CHECK_INT(count_names(at("home")), 1);
+    CHECK_INT(pack(tree(), at("home/thesis.tex"), options), -ERR_USAGE);
+    CHECK_INT(pack(tree(), tree(), options), -ERR_USAGE);
+    CHECK_INT(pack(at("nowhere"), at("never.lmdb"), options), -ERR_INPUT);
+    CHECK(!exists(test_folder(), "never.lmdb"));
+    CHECK_INT(pack(tree(), at("never.lmdb"), "--shard-size 1MB"), -ERR_USAGE);
+    CHECK_INT(pack(tree(), at("never.lmdb"), "--jobs -1"), -ERR_USAGE);
+    CHECK_INT(pack(tree(), at("never.lmdb"), "--encoding webp"), -ERR_USAGE);
+    CHECK(!exists(test_folder(), "never.lmdb"));
+}
+
+/* ---- bad pictures ---- */
+
+/* A tree whose pictures at the positions of shards 2 and 5 are bad, and one in shard 0. */
+static const char *make_bad_tree(void)
+{
+    static char from[FILES_PATH_SIZE];
+    struct source_settings settings = {0};
+    struct source *source;
+    struct plan plan;
+    char name[RECORD_NAME_LIMIT + 1], path[FILES_PATH_SIZE];
+    if (from[0])
+        return from;
+    snprintf(from, sizeof from, "%s", make_tree("bad"));
+    CHECK_INT(source_open(&source, from, &settings), 0);
+    CHECK_INT(plan_open(&plan, PICTURES, 0), 0);
+    /* 300 to 306 x 280 to 282 pixels make records of about 214,000 bytes: 5 a shard, 12 shards. */
+    CHECK_INT(plan_cut(&plan, 1 << 20, 214000), 0);
+    for (uint32_t shard = 0; shard < 6; shard++) {
+        uint32_t first, count;
+        plan_range(&plan, shard, &first, &count);
+        for (uint32_t i = 0; i < (shard == 0 ? 1 : shard % 3 == 2 ? count : 0); i++) {
+            source_name(source, plan.order[first + i], name);
+            CHECK_INT(files_join(path, from, name), 0);
+            write_file(path, "<html>", 6);
+        }
+    }
+    plan_close(&plan);
+    source_close(source);
+    return from;
+}
+
+static void test_bad(void)
+{
+    const char *from = make_bad_tree(), *to = at("bad.lmdb"), *whole = at("bad-whole.lmdb");
+    struct stat before, after;
+    CHECK_INT(pack(from, to, options), -ERR_INPUT);
+    CHECK_HAS(err_text(), "11 of 60 pictures are bad");
+    CHECK_HAS(err_text(), "bad.tsv");
+    CHECK_HAS(err_text(), "--max-bad 11");
+    CHECK(!exists(to, "manifest.json"));
+    CHECK(exists(to, "bad.tsv"));
+    CHECK_INT(stat(at("bad.lmdb/shard-00000.mdb"), &before), 0);
+    CHECK_INT(pack(from, to, "--shard-size 1MiB --max-bad 10"), -ERR_INPUT);
+    CHECK_INT(pack(from, to, "--shard-size 1MiB --max-bad 11"), 0);
+    CHECK_INT(stat(at("bad.lmdb/shard-00000.mdb"), &after), 0);
+    CHECK_INT(after.st_ino, before.st_ino); /* not packed again */
+    CHECK_INT(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
+
+    CHECK_INT(pack(from, whole, "--shard-size 1MiB --max-bad 60 --jobs 3"), 0);
+    check_equal(whole, to);
+    struct dataset *dataset;
+    CHECK_INT(dataset_open(&dataset, to), 0);
+    if (dataset) {
+        CHECK_INT(dataset_manifest(dataset)->images, PICTURES - 11);
+        CHECK_INT(dataset_manifest(dataset)->shard_count, 10); /* 12, less two of bad ones only */
+    }
+    for (uint64_t i = 0; dataset && i < PICTURES - 11; i++) {
+        struct record record;
+        CHECK_INT(dataset_get(dataset, i, true, &record), 0);
+    }
+    dataset_close(dataset);
+    char *list = read_text(to, "bad.tsv"), *last = list;
+    int lines = 0;
+    for (char *line = strchr(list, '\n') + 1; *line; line = strchr(line, '\n') + 1, lines++) {
+        CHECK(!strncmp(line, "bad\tc", 5));
+        CHECK(strncmp(line, last, strcspn(line + 4, "\t") + 4) > 0 || lines == 0);
+        CHECK_HAS(line, "\tnot a picture\t-\n");
+        last = line;
+    }
+    CHECK_INT(lines, 11);
+    mem_free(list);
+}
+
+/* kill -9 in the last steps, with bad pictures. */
+static void test_bad_killed(void)
+{
+    const char *from = make_bad_tree(), *whole = at("end-whole.lmdb"), *to = at("end.lmdb");
+    CHECK_INT(pack(from, whole, "--shard-size 1MiB --max-bad 60"), 0);
+    size_t all = 2 + 2 * 12 + 2;
+    for (size_t names = all - 6; names <= all; names++) {
+        int code = interrupt(from, to, "--shard-size 1MiB --max-bad 60", names, SIGKILL);
+        CHECK(code == 0 || code == -SIGKILL);
+    }
+    CHECK_INT(pack(from, to, "--shard-size 1MiB --max-bad 60"), 0);
+    check_equal(whole, to);
+}
+
+static void test_all_bad(void)
+{
+    const char *from = at("allbad"), *to = at("allbad.lmdb");
+    CHECK_INT(files_make_folder(at("allbad/c")), 0);
+    write_file(at("allbad/c/1.jpg"), "", 0);
+    write_file(at("allbad/c/2\t\n\xff.jpg"), "GIF89a", 6);
+    CHECK_INT(pack(from, to, "--max-bad 5"), -ERR_INPUT);
+    CHECK_HAS(err_text(), "all 2 pictures are bad");
+    char *list = read_text(to, "bad.tsv");
+    CHECK_HAS(list, "bad\tc/1.jpg\tempty\t-\nbad\tc/2\\x09\\x0a\\xff.jpg\tGIF\t-\n");
+    mem_free(list);
+}
+
+/* ---- input that changes or cannot be read ---- */
+
+/* A picture vanishes while others are packed: that is no bad picture. */
+static void test_vanished(void)
+{
+    const char *from = make_tree("vanished"), *to = at("vanished.lmdb");
+    struct source_settings settings = {0};
+    struct source *source;
+    struct plan plan;
+    char name[RECORD_NAME_LIMIT + 1], path[FILES_PATH_SIZE], saved[FILES_PATH_SIZE];
+    CHECK_INT(source_open(&source, from, &settings), 0);
+    CHECK_INT(plan_open(&plan, PICTURES, 0), 0);
+    source_name(source, plan.order[PICTURES - 1], name);
+    CHECK_INT(files_join(path, from, name), 0);
+    snprintf(saved, sizeof saved, "%s", at("saved.jpg"));
+
+    pid_t child = start(from, to, "--shard-size 1MiB --jobs 1");
+    while (!exists(test_folder(), "vanished.lmdb") || !exists(to, "plan.json"))
+        usleep(200);
+    CHECK_INT(rename(path, saved), 0);
+    CHECK_INT(end(child), ERR_INPUT);
+    CHECK(!exists(to, "manifest.json"));
+    CHECK(!exists(to, "bad.tsv"));
+    CHECK_INT(rename(saved, path), 0);
+    CHECK_INT(pack(from, to, options), 0);
+    check_equal(reference(), to);
+    plan_close(&plan);
+    source_close(source);
+}
+
+static void test_unreadable(void)
+{
+    const char *from = at("unreadable"), *to = at("unreadable.lmdb");
+    CHECK_INT(files_make_folder(at("unreadable/c")), 0);
+    write_file(at("unreadable/c/1.jpg"), "x", 1);
+    CHECK_INT(symlink("/proc/self/mem", at("unreadable/c/2.jpg")), 0); /* reading says EIO */
+    CHECK_INT(pack(from, to, "--max-bad 9"), -ERR_IO);
+    CHECK_HAS(err_text(), "c/2.jpg");
+    CHECK(!exists(to, "bad.tsv"));
+}
+
+/* ---- the pipeline ---- */
+
+/* Many pictures through few buffers: after the first round nothing is allocated. */
+static void test_allocations(void)
+{
+    enum { ROUNDS = 20 };
+    uint32_t files[PICTURES * ROUNDS];
+    struct source_settings settings = {0};
+    struct convert_settings convert = {.short_side = 64, .quality = 95};
+    struct source *source;
+    struct pipeline *pipeline;
+    uint64_t before = 0;
+    for (uint32_t i = 0; i < PICTURES * ROUNDS; i++)
+        files[i] = i % PICTURES;
+    CHECK_INT(source_open(&source, tree(), &settings), 0);
+    struct pipeline_task task = {source, &convert, files, PICTURES * ROUNDS, 3};
+    CHECK_INT(pipeline_open(&pipeline, &task), 0);
+    for (uint32_t i = 0; pipeline && i < task.count;) {
+        struct pipeline_item item;
+        int rc = pipeline_next(pipeline, &item);
+        CHECK(rc >= 0);
+        if (rc < 0)
+            break;
+        if (!rc)
+            continue;
+        CHECK_INT(item.file, files[i]);
+        CHECK_INT(item.converted->info.verdict, DECODE_PACK);
+        pipeline_release(pipeline);
+        if (++i == task.count * 3 / 4) /* by now every slot had the largest */
+            before = mem_allocations();
+    }
+    CHECK_INT(mem_allocations(), before);
+    pipeline_close(pipeline);
+    source_close(source);
+}
+
+static const struct test tests[] = {
+    {"content",        test_content       },
+    {"jobs",           test_jobs          },
+    {"jpeg",           test_jpeg          },
+    {"killed_often",   test_killed_often  },
+    {"killed_once",    test_killed_once   },
+    {"stopped",        test_stopped       },
+    {"damaged_state",  test_damaged_state },
+    {"busy",           test_busy          },
+    {"no_space",       test_no_space      },
+    {"other_options",  test_other_options },
+    {"finished",       test_finished      },
+    {"foreign_folder", test_foreign_folder},
+    {"bad",            test_bad           },
+    {"bad_killed",     test_bad_killed    },
+    {"all_bad",        test_all_bad       },
+    {"vanished",       test_vanished      },
+    {"unreadable",     test_unreadable    },
+    {"allocations",    test_allocations   },
+};
+
+TEST_MAIN(tests)
