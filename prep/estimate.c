@@ -3,7 +3,7 @@
 #include "common/err.h"
 #include "common/log.h"
 #include "common/mem.h"
-#include "prep/stop.h"
+#include "common/stop.h"
 
 enum {
     SAMPLE_RGB = 512, /* pictures */

@@ -22,7 +22,7 @@
 #include "prep/pack_shards.h"
 #include "prep/plan.h"
 #include "prep/source.h"
-#include "prep/stop.h"
+#include "common/stop.h"
 #include "prep/tally.h"
 
 #define LOCK ".lock" /* in the data set; stays there, empty */

@@ -8,7 +8,7 @@
 #include "common/work.h"
 #include "prep/estimate.h"
 #include "prep/journal.h"
-#include "prep/stop.h"
+#include "common/stop.h"
 #include "prep/tally.h"
 
 enum { BAD_SHOWN = 10 };

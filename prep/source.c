@@ -14,7 +14,7 @@
 #include "common/log.h"
 #include "common/manifest.h"
 #include "common/mem.h"
-#include "prep/stop.h"
+#include "common/stop.h"
 
 enum {
     SHOWN = 10, /* of each kind of what is not counted, so many are shown by name */

@@ -5,8 +5,8 @@
  * is whole at any moment anyway. SIGPIPE and SIGXFSZ are ignored meanwhile: a closed terminal and a
  * limit on file sizes are error values of a write, not the process's end.
  */
-#ifndef PREP_STOP_H
-#define PREP_STOP_H
+#ifndef COMMON_STOP_H
+#define COMMON_STOP_H
 
 #include <stdbool.h>
 

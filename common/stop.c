@@ -1,4 +1,4 @@
-#include "prep/stop.h"
+#include "common/stop.h"
 
 #include <signal.h>
 #include <stdatomic.h>

@@ -1,0 +1,20 @@
+/*
+ * evaluate.h - one pass over a validation set: every picture counted exactly once.
+ */
+#ifndef TRAIN_EVALUATE_H
+#define TRAIN_EVALUATE_H
+
+#include "train/loader.h"
+#include "train/net.h"
+
+struct evaluation {
+    double loss;       /* mean over the pictures */
+    double top1, top5; /* percent */
+    int64_t images;
+    double seconds;
+};
+
+/* ERR_STOPPED when stop_requested() became true on the way. */
+int evaluate_run(struct net *net, struct loader *loader, struct evaluation *out);
+
+#endif

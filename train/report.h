@@ -1,0 +1,46 @@
+/*
+ * report.h - what the trainer tells the person: the memory plan, the progress line with its
+ * verdict, the profile.
+ */
+#ifndef TRAIN_REPORT_H
+#define TRAIN_REPORT_H
+
+#include <stdint.h>
+
+#include "train/loader.h"
+#include "train/net.h"
+
+/* Host memory of the process, in bytes. PROGRAM: code, libraries and what they hold. */
+struct report_memory {
+    struct net_plan net;
+    uint64_t loaders, copies, program, total;
+};
+/* Fill in program and total: after net_open, before loaders and copies are filled. */
+void report_measure(struct report_memory *memory);
+/* Print the plan, one line a part. */
+void report_memory(const struct report_memory *memory);
+
+/* Resident bytes of the process at its highest so far; pages of the data sets that are mapped count
+ * too. */
+uint64_t report_peak(void);
+
+/* The rates since the last mark. */
+struct report_rate {
+    double seconds, img_per_s;
+    double data_wait;    /* share of the time the trainer waited for data, 0 to 1 */
+    const char *verdict; /* "compute-bound", "decode-bound" or "disk-bound" */
+};
+/* A point in time. */
+struct report_mark {
+    double seconds;
+    struct loader_times times;
+};
+void report_mark(struct report_mark *mark, const struct loader *loader);
+/* Rates for IMAGES pictures since MARK. */
+struct report_rate report_rate(const struct report_mark *mark, const struct loader *loader,
+                               int64_t images);
+
+/* Print the table of --profile. */
+void report_profile(const struct net_profile *profile);
+
+#endif

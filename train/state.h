@@ -1,0 +1,42 @@
+/*
+ * state.h - where a run stands, and the way between a net and a checkpoint file.
+ */
+#ifndef TRAIN_STATE_H
+#define TRAIN_STATE_H
+
+#include "common/dataset.h"
+#include "train/checkpoint.h"
+#include "train/net.h"
+#include "train/settings.h"
+
+/* Between two updates. Everything here is in the checkpoint. */
+struct position {
+    int64_t epoch, step; /* STEP updates of EPOCH (0-based) are done */
+    int64_t global_step; /* updates in all */
+    bool evaluated;      /* the validation that belongs here is done */
+    double loss_sum;     /* of the batches of this epoch so far */
+    int64_t loss_batches;
+    double best_accuracy; /* top-1 in percent; 0 while there is none */
+    int64_t best_epoch;   /* -1 while there is none */
+};
+
+/* What saving needs: host copies of all parameters and momenta, made once. */
+struct state;
+/* All arguments are borrowed and outlive the state. STEPS: updates an epoch. */
+int state_open(struct state **out, struct net *net, const struct model *model,
+               const struct settings *settings, struct dataset *dataset, const char *device,
+               int64_t steps);
+void state_close(struct state *state); /* NULL is fine */
+/* Bytes of the host copies. */
+uint64_t state_memory(const struct state *state);
+
+/* First weights into the net, and the first position. */
+int state_begin(struct state *state, struct position *out);
+/* A checkpoint into the net and *OUT. ERR_MISMATCH lists every setting, class or tensor that
+ * differs; settings that only round differently are warned of. */
+int state_resume(struct state *state, const struct checkpoint *from, struct position *out);
+/* The net and POSITION to FOLDER/checkpoint.pth; with MODEL also model_<epoch - 1>.pth. */
+int state_save(struct state *state, const char *folder, const struct position *position,
+               bool model);
+
+#endif

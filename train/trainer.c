@@ -1,0 +1,566 @@
+#include "train/trainer.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/err.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "common/work.h"
+#include "train/evaluate.h"
+#include "train/metrics.h"
+#include "train/report.h"
+#include "train/run_folder.h"
+#include "train/schedule.h"
+#include "train/state.h"
+#include "common/stop.h"
+
+enum {
+    FIRST_LINES = 20,  /* updates at the begin that all have a line in metrics.jsonl */
+    SAVE_FAILURES = 3, /* in a row end the run */
+    NAMED_RECORDS = 8
+};
+
+struct trainer {
+    const struct settings *settings;
+    struct run_folder folder;
+    const struct backend *backend;
+    struct device *device;
+    struct dataset *db, *val;
+    int32_t *val_labels; /* val's label -> the network's class, or -1 */
+    struct model *model;
+    struct net *net;
+    struct loader *batches, *val_batches;
+    struct state *state;
+    struct position position;
+    struct metrics *metrics;
+    int64_t steps; /* updates an epoch */
+    int save_failures;
+    struct report_mark line_mark,
+        progress_mark; /* since the last metrics line; since the epoch began */
+    int64_t line_images, progress_images;
+    double last_loss;
+};
+
+/* ---- opening ---- */
+
+static int open_device(struct trainer *t)
+{
+    const struct settings *settings = t->settings;
+    const struct device_settings wish = {.threads = (int)settings->threads,
+                                         .precision = (enum precision)settings->precision};
+    bool automatic = !strcmp(settings_device(settings), "auto");
+    t->backend = automatic ? backends[0] : backend_find(settings_device(settings));
+    if (!t->backend)
+        return -ERR_USAGE;
+    if (automatic && t->backend == &backend_ref)
+        log_warning("this build has no oneDNN: the plain C backend computes, slowly (see "
+                    "README.md, \"Install\")");
+    int rc = t->backend->open(&t->device, &wish);
+    if (!rc)
+        log_line("device: %s", t->backend->describe(t->device));
+    return rc;
+}
+
+static void describe_data(const char *option, const struct dataset *dataset)
+{
+    const struct manifest *manifest = dataset_manifest(dataset);
+    uint64_t bytes = 0;
+    char images[32], size[32];
+    for (size_t i = 0; i < manifest->shard_count; i++)
+        bytes += manifest->shards[i].bytes;
+    log_line("%s %s: %s pictures of %zu classes as %s, %s", option, dataset_folder(dataset),
+             log_count(images, (int64_t)manifest->images), manifest->class_count,
+             record_encoding_names[manifest->encoding], log_bytes(size, (double)bytes));
+}
+
+/* Which of the network's classes each of val's is, by name. Both tables are in byte order. */
+static int match_classes(struct trainer *t)
+{
+    const struct manifest *db = dataset_manifest(t->db), *val = dataset_manifest(t->val);
+    size_t known = 0, matched = 0;
+    if (!(t->val_labels = mem_array(val->class_count, sizeof *t->val_labels, "class map")))
+        return -ERR_MEMORY;
+    for (size_t i = 0; i < val->class_count; i++) {
+        while (known < db->class_count && strcmp(db->classes[known].name, val->classes[i].name) < 0)
+            known++;
+        bool same =
+            known < db->class_count && !strcmp(db->classes[known].name, val->classes[i].name);
+        t->val_labels[i] = same ? (int32_t)known : -1;
+        matched += same;
+    }
+    if (matched)
+        return 0;
+    char trained[80], found[80];
+    return err_set(
+        ERR_MISMATCH,
+        "no class of %s is a class of %s: the first ones are %s and %s; pack both from folders "
+        "that are named alike (prep sort-val sorts the validation pictures by WNID)",
+        t->settings->val, t->settings->db, err_quote(found, sizeof found, val->classes[0].name),
+        err_quote(trained, sizeof trained, db->classes[0].name));
+}
+
+static int open_data(struct trainer *t)
+{
+    const struct settings *settings = t->settings;
+    int rc = dataset_open(&t->db, settings->db);
+    if (rc)
+        return rc;
+    describe_data("--db", t->db);
+    if (!settings->val) {
+        log_line("no --val: nothing will be validated");
+        return 0;
+    }
+    if (!strcmp(settings->val, settings->db))
+        return err_set(
+            ERR_USAGE,
+            "--val is the same data set as --db: an accuracy on training pictures says nothing");
+    if ((rc = dataset_open(&t->val, settings->val)))
+        return rc;
+    describe_data("--val", t->val);
+    return match_classes(t);
+}
+
+static int open_network(struct trainer *t)
+{
+    const struct settings *settings = t->settings;
+    const struct model_settings wish = {
+        .arch = settings_arch(settings),
+        .classes = (int)dataset_manifest(t->db)->class_count,
+        .batch = (int)settings->batch_size,
+        .image_size = (int)settings->image_size,
+        .label_smoothing = (float)settings->label_smoothing,
+    };
+    const struct net_settings net = {.training = true, .accumulate = settings->accumulate > 1};
+    size_t parameters = 0;
+    char count[32];
+    int rc = model_open(&t->model, &wish);
+    if (rc)
+        return rc;
+    for (size_t i = 0; i < t->model->trained_count; i++)
+        parameters += t->model->parameters[i].count;
+    log_line(
+        "network: %s, %d classes, %d x %d pixels, %s parameters, %.2f G multiply-adds a picture",
+        wish.arch, wish.classes, wish.image_size, wish.image_size,
+        log_count(count, (int64_t)parameters), model_multiply_adds(t->model) / 1e9);
+    return net_open(&t->net, t->backend, t->device, t->model, &net);
+}
+
+static int open_loaders(struct trainer *t)
+{
+    const struct settings *settings = t->settings;
+    struct loader_settings wish = {
+        .training = true,
+        .size = (int)settings->image_size,
+        .resize = (int)settings->val_resize,
+        .batch = (int)settings->batch_size,
+        .workers = (int)settings->workers,
+        .seed = (uint64_t)settings->seed,
+        .shuffle = (enum order_shuffle)settings->shuffle,
+        .classes = (int)dataset_manifest(t->db)->class_count,
+    };
+    int rc = loader_open(&t->batches, t->db, &wish);
+    if (rc)
+        return err_add(rc, "--db %s", settings->db);
+    t->steps = loader_batches(t->batches) / settings->accumulate;
+    if (!t->steps)
+        return err_set(
+            ERR_INPUT,
+            "--db %s: an epoch has %u batches of %lld pictures, fewer than --accumulate %lld",
+            settings->db, loader_batches(t->batches), (long long)settings->batch_size,
+            (long long)settings->accumulate);
+    log_line("an epoch is %lld updates of %lld pictures", (long long)t->steps,
+             (long long)(settings->batch_size * settings->accumulate));
+    if (!t->val)
+        return 0;
+    wish.training = false;
+    wish.shuffle = ORDER_NONE;
+    wish.labels = t->val_labels;
+    if ((rc = loader_open(&t->val_batches, t->val, &wish)))
+        return err_add(rc, "--val %s", settings->val);
+    if (loader_left_out(t->val_batches))
+        log_warning("%" PRIu64
+                    " pictures of %s belong to classes that are not trained and are left out",
+                    loader_left_out(t->val_batches), settings->val);
+    return 0;
+}
+
+static void report_plan(const struct trainer *t)
+{
+    struct report_memory memory = {.net = *net_memory(t->net), .copies = state_memory(t->state)};
+    memory.loaders = loader_memory(t->batches);
+    if (t->val_batches)
+        memory.loaders += loader_memory(t->val_batches);
+    report_measure(&memory);
+    report_memory(&memory);
+}
+
+/* ---- resume ---- */
+
+static int resume_from(struct trainer *t, const char *what, const struct checkpoint *from)
+{
+    int rc = state_resume(t->state, from, &t->position);
+    if (rc)
+        return err_add(
+            rc,
+            "the run cannot go on from %s (give the same settings, --resume no to begin anew, or "
+            "another --name)",
+            what);
+    log_line("going on from %s: epoch %lld, update %lld of %lld (%lld in all)", what,
+             (long long)t->position.epoch, (long long)t->position.step, (long long)t->steps,
+             (long long)t->position.global_step);
+    return 0;
+}
+
+/* Set weights and position: from the run's own checkpoint, from a file, or new. */
+static int find_position(struct trainer *t)
+{
+    const char *resume = t->settings->resume;
+    struct checkpoint_file *file = NULL;
+    const struct checkpoint *found = NULL;
+    int rc = checkpoint_latest(t->folder.checkpoints, &file, &found);
+    if (!rc && found) {
+        rc = resume_from(t, t->folder.checkpoints, found);
+    } else if (!rc && strcmp(resume, "auto") != 0 && strcmp(resume, "no") != 0) {
+        if (!(rc = checkpoint_open(&file, resume, &found)))
+            rc = resume_from(t, resume, found);
+    } else if (!rc) {
+        rc = state_begin(t->state, &t->position);
+    }
+    checkpoint_close(file);
+    return rc;
+}
+
+/* ---- saving ---- */
+
+/* A failed save is not the end: the old checkpoint stands, the next save tries again. */
+static int save(struct trainer *t, bool model)
+{
+    int rc = state_save(t->state, t->folder.checkpoints, &t->position, model);
+    if (!rc) {
+        t->save_failures = 0;
+        return 0;
+    }
+    t->save_failures++;
+    if (rc != -ERR_IO || t->save_failures >= SAVE_FAILURES)
+        return rc;
+    log_warning("the checkpoint was not saved: %s; the earlier one stands, training goes on",
+                err_text());
+    return 0;
+}
+
+/* The last save of a run, tried once more: it must not fail silently. */
+static int save_last(struct trainer *t, bool model)
+{
+    int rc = state_save(t->state, t->folder.checkpoints, &t->position, model);
+    return rc == -ERR_IO ? state_save(t->state, t->folder.checkpoints, &t->position, model) : rc;
+}
+
+/* ---- validation ---- */
+
+/* Validate at this position; EPOCH: the last finished one, -1 before the first. COUNTS: it may
+ * become the best. */
+static int validate(struct trainer *t, int64_t epoch, bool counts)
+{
+    struct position *position = &t->position;
+    struct evaluation result;
+    if (t->val) {
+        int rc = evaluate_run(t->net, t->val_batches, &result);
+        if (rc)
+            return rc;
+        metrics_validation(t->metrics, epoch, position->global_step, &result);
+        if (epoch < 0)
+            printf("before training: ");
+        else if (position->loss_batches)
+            printf("epoch %lld: train loss %.4f, ", (long long)epoch,
+                   position->loss_sum / (double)position->loss_batches);
+        else
+            printf("epoch %lld: ", (long long)epoch);
+        printf("val loss %.4f, top-1 %.2f %%, top-5 %.2f %% of %lld pictures in %.1f s\n",
+               result.loss, result.top1, result.top5, (long long)result.images, result.seconds);
+        fflush(stdout);
+        if (counts && (position->best_epoch < 0 || result.top1 > position->best_accuracy)) {
+            position->best_accuracy = result.top1;
+            position->best_epoch = epoch;
+        }
+    }
+    position->evaluated = true;
+    /* The pass is not part of the training rates. */
+    report_mark(&t->line_mark, t->batches);
+    report_mark(&t->progress_mark, t->batches);
+    t->line_images = t->progress_images = 0;
+    return 0;
+}
+
+/* ---- training ---- */
+
+static int refuse_loss(struct trainer *t, const struct batch *batch, double loss)
+{
+    char names[600], list[ERR_TEXT_SIZE - 300] = "";
+    size_t used = 0;
+    for (int i = 0; i < batch->rows && i < NAMED_RECORDS && used + 1 < sizeof list; i++) {
+        loader_record_name(t->batches, batch->records[i], names);
+        int size = snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", names);
+        used = (size_t)size < sizeof list - used ? used + (size_t)size : sizeof list - 1;
+    }
+    return err_set(
+        ERR_NOT_FINITE,
+        "the loss is %g at update %lld (epoch %lld): try a lower --lr or --warmup-epochs; the last "
+        "checkpoint stands in %s; the batch held %s%s",
+        loss, (long long)t->position.global_step, (long long)t->position.epoch,
+        t->folder.checkpoints, list, batch->rows > NAMED_RECORDS ? ", ..." : "");
+}
+
+/* Updates that are left until the end of the run. */
+static int64_t updates_left(const struct trainer *t)
+{
+    const struct position *position = &t->position;
+    int64_t left = (t->settings->epochs - position->epoch) * t->steps - position->step;
+    int64_t limit = t->settings->max_steps - position->global_step;
+    return t->settings->max_steps && limit < left ? limit : left;
+}
+
+static bool at_end(const struct trainer *t)
+{
+    return updates_left(t) <= 0;
+}
+
+static void show_progress(struct trainer *t)
+{
+    struct report_rate rate = report_rate(&t->progress_mark, t->batches, t->progress_images);
+    int64_t images = t->settings->batch_size * t->settings->accumulate;
+    char left[32];
+    double seconds = rate.img_per_s > 0 ? (double)(updates_left(t) * images) / rate.img_per_s : 0;
+    log_progress(
+        "epoch %lld of %lld: update %lld of %lld, loss %.4f, %.1f img/s, %s left, %.0f %% waiting "
+        "for data: %s",
+        (long long)t->position.epoch, (long long)t->settings->epochs, (long long)t->position.step,
+        (long long)t->steps, t->last_loss, rate.img_per_s, log_seconds(left, seconds),
+        100 * rate.data_wait, rate.verdict);
+}
+
+/* One line in metrics.jsonl when it is due, and the progress line. */
+static void tell_step(struct trainer *t, double lr)
+{
+    const struct position *position = &t->position;
+    int64_t step = position->global_step;
+    if (step <= FIRST_LINES || step % t->settings->log_every == 0) {
+        struct report_rate rate = report_rate(&t->line_mark, t->batches, t->line_images);
+        const struct metrics_step line = {
+            .epoch = position->step ? position->epoch : position->epoch - 1,
+            .step = step,
+            .loss = t->last_loss,
+            .lr = lr,
+            .img_per_s = rate.img_per_s,
+            .data_wait = rate.data_wait,
+        };
+        metrics_train(t->metrics, &line);
+        report_mark(&t->line_mark, t->batches);
+        t->line_images = 0;
+    }
+    if (log_progress_due(false))
+        show_progress(t);
+}
+
+static void advance(struct trainer *t)
+{
+    struct position *position = &t->position;
+    position->evaluated = false;
+    position->global_step++;
+    position->step++;
+    if (position->step == t->steps) {
+        position->epoch++;
+        position->step = 0;
+    }
+}
+
+/* The batches of an epoch that do not fill an update are passed over. */
+static int drop_rest(struct trainer *t)
+{
+    const struct batch *batch;
+    int64_t rest = loader_batches(t->batches) - t->steps * t->settings->accumulate;
+    for (int64_t i = 0; i < rest; i++) {
+        int rc = loader_next(t->batches, &batch);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* One update: accumulate batches forward and backward, then SGD. */
+static int train_step(struct trainer *t)
+{
+    const struct settings *settings = t->settings;
+    struct position *position = &t->position;
+    double lr = schedule_rate(settings, t->steps, position->epoch, position->step), loss = 0;
+    const struct sgd sgd = {
+        .lr = lr,
+        .momentum = settings->momentum,
+        .weight_decay = settings->weight_decay,
+        .gradient_scale = 1,
+        .decay_norm = settings->decay_norm,
+        .first_step = position->global_step == 0,
+    };
+    if (position->step == 0) {
+        position->loss_sum = 0;
+        position->loss_batches = 0;
+    }
+    for (int64_t i = 0; i < settings->accumulate; i++) {
+        const struct batch *batch;
+        struct loss_result result;
+        int rc = loader_next(t->batches, &batch);
+        if (rc < 0 || (rc = net_train(t->net, batch, &result)))
+            return rc;
+        if (!isfinite(result.loss))
+            return refuse_loss(t, batch, result.loss);
+        loss += result.loss;
+        t->line_images += batch->rows;
+        t->progress_images += batch->rows;
+    }
+    int rc = net_update(t->net, &sgd);
+    if (rc)
+        return rc;
+    position->loss_sum += loss;
+    position->loss_batches += settings->accumulate;
+    t->last_loss = loss / (double)settings->accumulate;
+    advance(t);
+    tell_step(t, lr);
+    return position->step == 0 ? drop_rest(t) : 0;
+}
+
+/* ---- the run ---- */
+
+/* Whether the position where the run stands is one that is validated. */
+static bool validation_due(const struct trainer *t)
+{
+    return !t->position.evaluated && (t->position.step == 0 || at_end(t));
+}
+
+/* Validate what is due here, and save. */
+static int finish_position(struct trainer *t)
+{
+    struct position *position = &t->position;
+    bool epoch_end = position->step == 0 && position->global_step > 0;
+    log_progress_end();
+    int rc = validate(t, position->step == 0 ? position->epoch - 1 : position->epoch, epoch_end);
+    if (rc)
+        return rc;
+    return at_end(t) ? save_last(t, epoch_end) : save(t, epoch_end);
+}
+
+static int train_to_end(struct trainer *t)
+{
+    int64_t every = t->settings->checkpoint_steps;
+    int rc = 0;
+    for (;;) {
+        if (stop_requested())
+            return err_set(ERR_STOPPED, "stopped by a signal");
+        if (validation_due(t) && (rc = finish_position(t)))
+            return rc;
+        if (at_end(t))
+            return 0;
+        if ((rc = train_step(t)))
+            return rc;
+        bool due = every && t->position.global_step % every == 0;
+        if (due && !validation_due(t) && (rc = save(t, false)))
+            return rc;
+    }
+}
+
+/* What a stopped run says and does last. */
+static int stop_and_save(struct trainer *t, int rc)
+{
+    struct err why;
+    err_take(rc, &why);
+    log_progress_end();
+    int saved = save_last(t, false);
+    if (saved)
+        return saved;
+    return err_set(ERR_STOPPED, "%s; saved at update %lld in %s: the same command goes on",
+                   why.text, (long long)t->position.global_step, t->folder.checkpoints);
+}
+
+static void tell_end(const struct trainer *t)
+{
+    const struct position *position = &t->position;
+    char size[32];
+    printf("finished: %lld updates, %lld epochs", (long long)position->global_step,
+           (long long)position->epoch);
+    if (position->best_epoch >= 0)
+        printf(", best top-1 %.2f %% after epoch %lld", position->best_accuracy,
+               (long long)position->best_epoch);
+    printf("\ncheckpoint: %s/%s\nmetrics: %s/metrics.jsonl\n", t->folder.checkpoints,
+           CHECKPOINT_NEWEST, t->folder.runs);
+    if (t->settings->profile)
+        report_profile(net_profile(t->net));
+    fflush(stdout);
+    log_line("peak memory: %s", log_bytes(size, (double)report_peak()));
+}
+
+/* Everything up to the first step, in the order in which mistakes are cheapest to find. */
+static int open_run(struct trainer *t)
+{
+    const struct settings *settings = t->settings;
+    char path[FILES_PATH_SIZE];
+    int rc;
+    if ((rc = open_data(t)) || (rc = open_device(t)) || (rc = open_loaders(t)) ||
+        (rc = run_folder_open(&t->folder, settings)) || (rc = open_network(t)) ||
+        (rc = state_open(&t->state, t->net, t->model, settings, t->db, t->backend->name, t->steps)))
+        return rc;
+    report_plan(t);
+    if ((rc = find_position(t)) ||
+        (rc = run_folder_record(&t->folder, settings, t->backend->describe(t->device),
+                                dataset_digest(t->db), t->val ? dataset_digest(t->val) : NULL)) ||
+        (rc = files_join(path, t->folder.runs, "metrics.jsonl")))
+        return rc;
+    return metrics_open(&t->metrics, path, t->position.global_step, t->position.evaluated);
+}
+
+static int run(struct trainer *t)
+{
+    int rc = open_run(t);
+    if (rc)
+        return rc;
+    if (at_end(t) && t->position.evaluated) {
+        log_line("this run is finished: nothing to do (more --epochs or --max-steps goes on, "
+                 "--resume no begins anew)");
+        tell_end(t);
+        return 0;
+    }
+    if ((rc = loader_start(t->batches, (uint32_t)t->position.epoch,
+                           (uint32_t)(t->position.step * t->settings->accumulate))))
+        return rc;
+    if (t->settings->profile)
+        net_profile_start(t->net);
+    report_mark(&t->line_mark, t->batches);
+    report_mark(&t->progress_mark, t->batches);
+    rc = train_to_end(t);
+    if (rc == -ERR_STOPPED)
+        return stop_and_save(t, rc);
+    if (!rc) {
+        log_progress_end();
+        tell_end(t);
+    }
+    return rc;
+}
+
+int trainer_run(const struct settings *settings)
+{
+    struct trainer t = {.settings = settings};
+    int rc = run(&t);
+    metrics_close(t.metrics);
+    state_close(t.state);
+    loader_close(t.val_batches);
+    loader_close(t.batches);
+    net_close(t.net);
+    model_close(t.model);
+    if (t.device)
+        t.backend->close(t.device);
+    mem_free(t.val_labels);
+    dataset_close(t.val);
+    dataset_close(t.db);
+    run_folder_close(&t.folder);
+    return rc;
+}
