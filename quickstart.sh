@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# From nothing to a trained network in one command.
+#   ./quickstart.sh                     draws a small ILSVRC-shaped data set and trains on it: minutes on two cores
+#   ./quickstart.sh /data/ILSVRC2012    your own tree: train/, val/ and devkit/ (any subset of the classes), with the
+#                                       program's defaults; packs and trains in ./imagenet (or the folder in second place)
+set -euo pipefail
+cd "$(dirname "$0")"
+. tests/tools/packages.sh
+
+# Print a command, then run it.
+show() { printf '\n$ %s\n' "$*"; "$@"; }
+last_value() { grep -o "\"$2\": [0-9.e+-]*" "$1" | tail -n 1 | cut -d' ' -f2; }
+
+install_packages
+echo "building (a Release build in build/)"
+cmake --preset default -DWERROR=OFF >/dev/null
+cmake --build build -j "$(nproc)" | tail -n 1
+prep=$PWD/build/prep train=$PWD/build/train
+
+# Draw, sort, pack and train in FOLDER; leaves drawn.lmdb and drawn-val.lmdb there.
+drawn() {
+    show "$prep" sample ILSVRC2012
+    show "$prep" sort-val ILSVRC2012/devkit ILSVRC2012/val val_sorted
+    show "$prep" pack ILSVRC2012/train train.lmdb --short-side 96 --devkit ILSVRC2012/devkit
+    show "$prep" pack val_sorted val.lmdb --short-side 96 --devkit ILSVRC2012/devkit
+}
+
+# Hours and gigabytes for the user's tree, from a count of its pictures and some steps on this machine.
+estimate() {
+    local pictures validation cores rate bytes=257000
+    pictures=$(find "$1/train" -type f | wc -l)
+    validation=$(find "$1/val" -type f | wc -l)
+    cores=$(nproc)
+    echo "measuring this machine on drawn pictures ..."
+    (cd quickstart-data && [ -f train.lmdb/manifest.json ] || drawn >/dev/null 2>&1
+     cd "$OLDPWD/quickstart-data" 2>/dev/null || cd quickstart-data
+     "$train" --db train.lmdb --max-steps 4 --name estimate --resume no --no-first-validation >/dev/null 2>&1)
+    rate=$(last_value quickstart-data/runs/estimate/metrics.jsonl img_per_s)
+    awk -v n="$pictures" -v v="$validation" -v c="$cores" -v r="$rate" -v b="$bytes" 'BEGIN {
+        printf "\nestimate: %d training and %d validation pictures\n", n, v
+        printf "  packed as rgb: %.1f GB; as jpeg (prep pack --encoding jpeg): about %.1f GB\n", (n+v)*b/1e9, (n+v)*b/6e9
+        printf "  packing: about %.1f hours with %d cores, if the disk keeps up\n", (n+v)/300/c/3600, c
+        printf "  training ResNet-152 at %.1f img/s: %.1f hours an epoch, %.0f hours for 100 epochs\n", r, n/r/3600, n*100/r/3600
+    }'
+}
+
+if [ $# -eq 0 ]; then
+    mkdir -p quickstart-data
+    cd quickstart-data
+    drawn
+    show "$train" --db train.lmdb --val val.lmdb --arch resnet18 --image-size 64 --batch-size 32 --epochs 12 --lr 0.05 \
+        --schedule cosine --schedule-unit step --warmup-epochs 1 --name quickstart
+    cat <<TXT
+
+Validation accuracy: top-1 $(last_value runs/quickstart/metrics.jsonl top1) %
+Checkpoint: $PWD/checkpoints/quickstart/checkpoint.pth
+Log:        $PWD/runs/quickstart/metrics.jsonl
+
+For real ImageNet, with its archives unpacked (train/<wnid>/*.JPEG, val/*.JPEG, devkit/):
+    $prep sort-val devkit/ val/ val_sorted/
+    $prep pack train/ train.lmdb
+    $prep pack val_sorted/ val.lmdb
+    $train --db train.lmdb --val val.lmdb
+or all of it:  ./quickstart.sh /data/ILSVRC2012
+TXT
+    exit 0
+fi
+
+source_tree=$(realpath "$1")
+for part in train val devkit; do
+    [ -d "$source_tree/$part" ] || { echo "quickstart.sh: $source_tree/$part is not there; expected train/, val/ and devkit/" >&2; exit 3; }
+done
+mkdir -p quickstart-data "${2:-imagenet}"
+estimate "$source_tree"
+cd "${2:-imagenet}"
+show "$prep" sort-val "$source_tree/devkit" "$source_tree/val" val_sorted
+show "$prep" pack "$source_tree/train" train.lmdb --devkit "$source_tree/devkit"
+show "$prep" pack val_sorted val.lmdb --devkit "$source_tree/devkit"
+show "$train" --db train.lmdb --val val.lmdb
