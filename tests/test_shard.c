@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
 
 #include "common/digest.h"
@@ -261,6 +262,35 @@ static void test_refused_records(void)
     files_list_release(&list);
 }
 
+/* A write that fails, as on a full disk: an error, and nothing is left behind. */
+static void test_no_space(void)
+{
+    const char *path = shard_path("full.mdb");
+    struct shard_writer *writer;
+    struct shard_facts facts;
+    struct rlimit before, small_files;
+    struct drawn drawn;
+    draw(&drawn, 0, 1000000, 20);
+    CHECK_INT(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small_files = before;
+    small_files.rlim_cur = 1 << 20;
+    signal(SIGXFSZ, SIG_IGN);
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &small_files), 0);
+    CHECK_INT(shard_writer_open(&writer, path, 1 << 30), 0);
+    for (int i = 0; i < 3; i++)
+        CHECK_INT(shard_append(writer, &drawn.record), 0);
+    CHECK_INT(shard_publish(writer, &facts), -ERR_IO);
+    CHECK_HAS(err_text(), ".full.mdb.partial");
+    CHECK_INT(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, SIG_DFL);
+    mem_free(drawn.payload);
+    struct files_list list;
+    CHECK_INT(files_list(test_folder(), &list), 0);
+    for (size_t i = 0; i < list.count; i++)
+        CHECK(!strstr(list.names[i], "full.mdb"));
+    files_list_release(&list);
+}
+
 /* ---- equal records, equal bytes ---- */
 
 /* Leave old bytes in all sizes of the heap's free blocks. */
@@ -405,8 +435,8 @@ static uint64_t heavy_size(uint32_t index)
     return index == 5 ? (66 << 20) + 12345 : 7000000 + index;
 }
 
-/* The map size that FILE's newer meta page bears. */
-static uint64_t stored_map_size(const char *path)
+/* What PATH's newer meta page bears: the map's size, the number of transactions. */
+static void read_meta(const char *path, uint64_t *map_size, uint64_t *transactions)
 {
     uint64_t metas[2][2] = {{0}};
     int file = open(path, O_RDONLY);
@@ -416,7 +446,9 @@ static uint64_t stored_map_size(const char *path)
         CHECK_INT(pread(file, &metas[i][1], 8, meta + 128), 8);
     }
     close(file);
-    return metas[metas[0][1] < metas[1][1]][0];
+    const uint64_t *newer = metas[metas[0][1] < metas[1][1]];
+    *map_size = newer[0];
+    *transactions = newer[1];
 }
 
 static void test_commits(void)
@@ -431,8 +463,13 @@ static void test_commits(void)
     /* Where the sizes are not known beforehand, LMDB's map follows the file. */
     CHECK_INT(write_limited(&heavy, path, (uint64_t)1 << 45, &facts), 0);
     CHECK_INT(compare_plan(&heavy, path, &facts), 0);
-    CHECK(stored_map_size(path) >= facts.bytes);
-    CHECK(stored_map_size(path) <= facts.bytes + (300 << 20));
+    uint64_t map_size, transactions;
+    read_meta(path, &map_size, &transactions);
+    CHECK(map_size >= facts.bytes);
+    CHECK(map_size <= facts.bytes + (300 << 20));
+    /* Records 0 to 4, the one of 66 MiB alone, then 9 and 5 of 7 MB: no more than 64 MiB together.
+     */
+    CHECK_INT(transactions, 4);
     CHECK_INT(files_remove(path), 0);
 }
 
@@ -643,6 +680,223 @@ static void test_random_damage(void)
         mem_free(drawn[i].payload);
 }
 
+/* ---- pages that lie, one by one ---- */
+
+/* A shard's bytes in memory, and where its tree's pages begin in them (two levels, 4096-byte
+ * pages). */
+struct tree {
+    uint8_t *bytes;
+    size_t size;
+    size_t meta, root, leaf; /* leaf: the first one */
+    size_t large;            /* the node of a large value in it, or in a later leaf */
+};
+
+static uint64_t number_at(const struct tree *tree, size_t at, int bytes)
+{
+    uint64_t value = 0;
+    memcpy(&value, tree->bytes + at, (size_t)bytes);
+    return value;
+}
+
+/* Offset of node INDEX of the page at PAGE. */
+static size_t node_at(const struct tree *tree, size_t page, size_t index)
+{
+    return page + number_at(tree, page + 16 + index * 2, 2);
+}
+
+static void find_tree(struct tree *tree)
+{
+    uint64_t transactions[2] = {number_at(tree, 16 + 128, 8), number_at(tree, 4096 + 16 + 128, 8)};
+    tree->meta = (transactions[0] < transactions[1] ? 4096 : 0) + 16;
+    tree->root = number_at(tree, tree->meta + 72 + 40, 8) * 4096;
+    CHECK_INT(number_at(tree, tree->meta + 72 + 6, 2), 2);
+    tree->leaf = number_at(tree, node_at(tree, tree->root, 0), 6) * 4096;
+    for (size_t i = 0; i < (number_at(tree, tree->root + 12, 2) - 16) / 2; i++) {
+        size_t leaf = number_at(tree, node_at(tree, tree->root, i), 6) * 4096;
+        for (size_t k = 0; k < (number_at(tree, leaf + 12, 2) - 16) / 2; k++)
+            if (number_at(tree, node_at(tree, leaf, k) + 4, 2) == 1)
+                tree->large = node_at(tree, leaf, k);
+    }
+    CHECK(tree->large != 0);
+}
+
+/* With BYTES bytes at AT changed to VALUE, opening PATH fails with MESSAGE; RECORDS are expected.
+ */
+static void refuse_change(const char *path, const struct tree *tree, size_t at, int bytes,
+                          uint64_t value, uint64_t records, const char *message)
+{
+    struct shard *shard;
+    int file = open(path, O_RDWR);
+    CHECK_INT(pwrite(file, &value, (size_t)bytes, (off_t)at), bytes);
+    CHECK_INT(shard_open(&shard, path, records, tree->size, CLASSES), -ERR_INPUT);
+    CHECK_HAS(err_text(), message);
+    shard_close(shard);
+    CHECK_INT(pwrite(file, tree->bytes + at, (size_t)bytes, (off_t)at), bytes);
+    close(file);
+}
+
+static void test_lying_pages(void)
+{
+    static const char outside[] = "it names a page outside the file",
+                      twice[] = "it names a page that is used elsewhere",
+                      offsets[] = "its offsets are not possible",
+                      node_outside[] = "a node lies outside it", keys[] = "keys are not 0, 1, 2",
+                      value_outside[] = "a value lies outside it",
+                      other_tree[] = "the tree is not the one it describes",
+                      head[] = "not the head of an LMDB file",
+                      depth[] = "the tree's kind or depth is not possible";
+    const char *path = shard_path("lying.mdb");
+    struct shard_facts facts;
+    struct shard *shard;
+    struct tree t = {0};
+    const uint64_t n = small.count;
+    if (sysconf(_SC_PAGESIZE) != 4096)
+        TEST_SKIP("this machine's pages are not of 4096 bytes");
+    CHECK_INT(write_plan(&small, path, &facts), 0);
+    CHECK_INT(files_read(path, 1 << 20, &t.bytes, &t.size), 0);
+    find_tree(&t);
+    const size_t tree = t.meta + 72, first = node_at(&t, t.leaf, 0), last = t.size / 4096 - 1;
+    const struct {
+        size_t at;
+        int bytes;
+        uint64_t value, records;
+        const char *message;
+    } rows[] = {
+        {4096,                                      8,             7,                  n,head                         },
+        {4096 + 10,                                 2,             2,                  n,head                         },
+        {4096 + 16,                                 4,             1,                  n,head                         },
+        {16 + 24,                                   4,             1000,               n,"the page size is not possible"},
+        {16 + 24,                                   4,             65536,              n,"the page size is not possible"},
+        {4096 + 16 + 24,                            4,             8192,               n,"differ in the page size"    },
+        {t.meta + 120,                              8,             last + 1,           n,"but its head says"          },
+        {t.meta + 120,                              8,             UINT64_MAX,         n,"but its head says"          },
+        {tree + 32,                                 8,             n + 1,              n,"holds 10 records, not 9"    },
+        {tree + 32,                                 8,             (uint64_t)1 << 31,  (uint64_t)1 << 31,"no room for so many records"},
+        {tree + 32,                                 8,             n + 1,              n + 1,other_tree                   },
+        {tree + 32,                                 8,             n - 1,              n - 1,keys                         },
+        {tree + 4,                                  2,             4,                  n,depth                        },
+        {tree + 6,                                  2,             0,                  n,depth                        },
+        {tree + 6,                                  2,             17,                 n,depth                        },
+        {tree + 6,                                  2,             1,                  n,"not of the kind that belongs here"},
+        {tree + 6,                                  2,             3,                  n,"not of the kind that belongs here"},
+        {tree + 8,                                  8,             2,                  n,other_tree                   },
+        {tree + 16,                                 8,             9,                  n,other_tree                   },
+        {tree + 24,                                 8,             9,                  n,other_tree                   },
+        {tree + 40,                                 8,             1,                  n,outside                      },
+        {tree + 40,                                 8,             last + 1,           n,outside                      },
+        {tree + 40,                                 8,             UINT64_MAX,         n,outside                      },
+        {t.root,                                    8,             1,                  n,"it bears another number"    },
+        {t.root + 12,                               2,             16,                 n,offsets                      },
+        {t.root + 12,                               2,             19,                 n,offsets                      },
+        {t.root + 12,                               2,             4094,               n,offsets                      },
+        {t.root + 14,                               2,             4098,               n,offsets                      },
+        {node_at(&t,                                t.root,        0),                 6,t.root / 4096,                 n, twice},
+        {node_at(&t,                                    t.root,                                                 1),                                                          6,t.leaf / 4096,n, twice},
+        {node_at(&t,                            t.root,                                        1),                                                     6,                                     (uint64_t)1 << 40,                                                                                                                                                                                      n, outside},
+        {node_at(&t,                                       t.root,            1) + 8,4,0,n, "its keys are not those of its children"},
+        {node_at(&t,                                t.root, 1) + 6,  2,3,                                                                                                                                                  n, "its keys are not those of its children"},
+        {t.leaf + 16, 2,              first - t.leaf + 1,                       n,node_outside},
+        {t.leaf + 16,                                        2,                                                    30,                              n,node_outside},
+        {t.leaf + 16,                       2,                      4090,      n,                     node_outside                                                                                                                                                       },
+        {first + 6,                                       2,4000,n,"a key lies outside it"                       },
+        {first + 6,                                     2,                            3,                             n,keys},
+        {first + 8,                                     4,                                                  1u << 24,                                                                     n,                                                                                  keys                                                                               },
+        {first,                                        4,                         2000,           n,   value_outside                                                                                                                                                                                                                                                                         },
+        {first + 4,                                 2,1,n,value_outside},
+        {first + 4,                                     2,                         8,                    n,value_outside},
+        {t.large + 4,                                        2,                                                         0,                                                                                                                         n,                                                                                                                                                                                                                                                                     value_outside                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                   },
+        {t.large,                                        4,                            UINT32_MAX,              n,outside                                                                                                                                                                                                                                                                                                                                                                          },
+        {t.large + 12,                                        8,last + 1,n,outside},
+        {t.large + 12,                               8,                0,              n,outside},
+        {t.large + 12,                                 8,                                                  UINT64_MAX,                                                                                                                                                                                     n,                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                 outside                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                  },
+        {t.large + 12,                                        8,                                     t.leaf / 4096,                                   n,                  twice                                                                                                                                                                                                                                                                                                                                                                                                                                                                                                  },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        refuse_change(path, &t, rows[i].at, rows[i].bytes, rows[i].value, rows[i].records,
+                      rows[i].message);
+
+    /* A large value's node so near the end of its page that its page number is not in it. */
+    uint8_t node[16] = {0, 0x10, 0, 0, 1, 0, 4, 0};
+    int file = open(path, O_RDWR);
+    CHECK_INT(pwrite(file, node, 12, (off_t)t.leaf + 4096 - 12), 12);
+    refuse_change(path, &t, t.leaf + 16, 2, 4096 - 12, n, value_outside);
+    CHECK_INT(pwrite(file, t.bytes + t.leaf, 4096, (off_t)t.leaf), 4096);
+    close(file);
+    CHECK_INT(shard_open(&shard, path, n, t.size, CLASSES), 0);
+    shard_close(shard);
+    mem_free(t.bytes);
+}
+
+/* Records whose checksum is right and whose fields are not: what a faulty writer would leave. */
+static void test_lying_records(void)
+{
+    static const struct {
+        size_t at;
+        int bytes;
+        uint64_t value;
+        const char *message;
+    } rows[] = {
+        {8,  4, 0,                     "it does not begin as a record"               },
+        {44, 1, 1,                     "it does not begin as a record"               },
+        {63, 1, 1,                     "it does not begin as a record"               },
+        {12, 4, CLASSES,               "its label is 10, but there are 10 classes"   },
+        {16, 4, 0,                     "its width or height is not possible"         },
+        {20, 4, RECORD_SIDE_LIMIT + 1, "its width or height is not possible"         },
+        {24, 4, 0,                     "its original width or height is not possible"},
+        {28, 4, UINT32_MAX,            "its original width or height is not possible"},
+        {32, 8, 701,                   "its sizes do not add up"                     },
+        {32, 8, 0,                     "its payload's size is not possible"          },
+        {32, 8, UINT64_MAX,            "its payload's size is not possible"          },
+        {40, 2, 0,                     "its name's length is not possible"           },
+        {40, 2, 512,                   "its name's length is not possible"           },
+        {40, 2, 21,                    "its sizes do not add up"                     },
+        {42, 2, 2,                     "its encoding is unknown"                     },
+        {42, 2, 0,                     "its payload's size is not width * height * 3"},
+    };
+    const char *path = shard_path("records.mdb");
+    struct shard_facts facts;
+    struct shard *shard;
+    struct record record;
+    struct tree t = {0};
+    if (sysconf(_SC_PAGESIZE) != 4096)
+        TEST_SKIP("this machine's pages are not of 4096 bytes");
+    CHECK_INT(write_plan(&small, path, &facts), 0);
+    CHECK_INT(files_read(path, 1 << 20, &t.bytes, &t.size), 0);
+    find_tree(&t);
+    const size_t node = node_at(&t, t.leaf, 0), size = number_at(&t, node, 4);
+    int file = open(path, O_RDWR);
+    CHECK_INT(shard_open(&shard, path, small.count, t.size, CLASSES), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint8_t value[4096];
+        memcpy(value, t.bytes + node + 12, size);
+        memcpy(value + rows[i].at, &rows[i].value, (size_t)rows[i].bytes);
+        uint64_t checksum = digest64(value + 8, size - 8);
+        memcpy(value, &checksum, 8);
+        CHECK_INT(pwrite(file, value, size, (off_t)node + 12), size);
+        for (int check = 0; check < 2; check++) {
+            CHECK_INT(shard_get(shard, 0, check, &record), -ERR_INPUT);
+            CHECK_HAS(err_text(), rows[i].message);
+        }
+    }
+    /* A checksum that is wrong is looked at only on request. */
+    memset(t.bytes + node + 12, 0, 8);
+    CHECK_INT(pwrite(file, t.bytes + node + 12, size, (off_t)node + 12), size);
+    CHECK_INT(shard_get(shard, 0, false, &record), 0);
+    CHECK_INT(shard_get(shard, 0, true, &record), -ERR_INPUT);
+    CHECK_HAS(err_text(), "record 0: its checksum is wrong");
+    shard_close(shard);
+
+    /* A value too short for a header. */
+    uint32_t shorter = 63;
+    CHECK_INT(pwrite(file, &shorter, 4, (off_t)node), 4);
+    CHECK_INT(shard_open(&shard, path, small.count, t.size, CLASSES), 0);
+    CHECK_INT(shard_get(shard, 0, true, &record), -ERR_INPUT);
+    CHECK_HAS(err_text(), "shorter than a record's header");
+    shard_close(shard);
+    close(file);
+    mem_free(t.bytes);
+}
+
 /* What is not ours is told apart. */
 static void test_other_files(void)
 {
@@ -713,6 +967,7 @@ static void test_threads(void)
 static const struct test tests[] = {
     {"write_and_read",  test_write_and_read },
     {"refused_records", test_refused_records},
+    {"no_space",        test_no_space       },
     {"same_bytes",      test_same_bytes     },
     {"sizes",           test_sizes          },
     {"commits",         test_commits        },
@@ -720,6 +975,8 @@ static const struct test tests[] = {
     {"cut_short",       test_cut_short      },
     {"damage",          test_damage         },
     {"random_damage",   test_random_damage  },
+    {"lying_pages",     test_lying_pages    },
+    {"lying_records",   test_lying_records  },
     {"other_files",     test_other_files    },
     {"threads",         test_threads        },
 };
