@@ -43,7 +43,7 @@ static int explain_missing(const char *folder)
         return rc;
     bool begun = false;
     for (size_t i = 0; i < list.count; i++)
-        begun |= strstr(list.names[i], "shard-") != NULL;
+        begun |= strstr(list.names[i], "shard-") || !strcmp(list.names[i], "plan.json");
     files_list_release(&list);
     if (begun)
         return err_set(ERR_INPUT,

@@ -27,6 +27,7 @@ enum {
     LARGEST_PAGE = 32768, /* of LMDB */
     NODE_SIZE = 14,       /* LMDB's cost of a value in a leaf: offset, node header, key */
     READ_BYTES = 1 << 20,
+    RELEASE_BYTES = 16 << 20,
 
     /* Where the header's fields stand. */
     AT_CHECKSUM = 0,
@@ -468,6 +469,7 @@ static int verify_bytes(struct shard *shard, int file, uint8_t *buffer, size_t r
                         struct digest *digest, const struct shard_visitor *visitor)
 {
     uint32_t next = 0;
+    uint64_t released = 0;
     for (uint64_t done = 0; done < shard->bytes;) {
         ssize_t got = read(file, buffer, room);
         if (got < 0 && errno == EINTR)
@@ -480,6 +482,12 @@ static int verify_bytes(struct shard *shard, int file, uint8_t *buffer, size_t r
         done += (uint64_t)got;
         verify_records(shard, done, &next, visitor);
         visitor->progress(visitor->context, (uint64_t)got);
+        /* What was checked need not count as this process's memory. */
+        uint64_t checked = done / shard->page_size * shard->page_size;
+        if (checked - released >= RELEASE_BYTES) {
+            madvise((void *)(shard->map + released), (size_t)(checked - released), MADV_DONTNEED);
+            released = checked;
+        }
     }
     return 0;
 }

@@ -115,22 +115,34 @@ static int print_json(const struct dataset *dataset)
     return failed;
 }
 
-/* "short_side 256, encoding rgb" */
-static void print_object(const char *title, const json_t *object)
+/* "short_side 256, encoding rgb"; of an object inside, "stored (jpeg 18, gray 1)" without the
+ * zeros. */
+static void print_pairs(const json_t *object, bool inside)
 {
     const char *key, *comma = "";
     json_t *value;
-    printf("%s", title);
     json_object_foreach((json_t *)object, key, value)
     {
-        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
-        printf("%s%s %s", comma, key,
-               json_is_string(value) ? json_string_value(value)
-               : text                ? text
-                                     : "?");
+        if (inside && json_is_integer(value) && !json_integer_value(value))
+            continue;
+        printf("%s%s ", comma, key);
         comma = ", ";
-        free(text);
+        if (json_is_object(value) && !inside) {
+            putchar('(');
+            print_pairs(value, true);
+            putchar(')');
+        } else if (json_is_string(value)) {
+            printf("%s", json_string_value(value));
+        } else {
+            json_dumpf(value, stdout, JSON_ENCODE_ANY | JSON_COMPACT);
+        }
     }
+}
+
+static void print_object(const char *title, const json_t *object)
+{
+    printf("%s", title);
+    print_pairs(object, false);
     putchar('\n');
 }
 
@@ -167,7 +179,8 @@ static void print_text(const struct dataset *dataset, bool classes)
            log_count(counts[4], (int64_t)manifest->shard_count));
     print_object("settings  ", manifest->settings);
     print_object("source    ", manifest->source);
-    printf("packed by %s\n", *manifest->tool ? manifest->tool : "?");
+    if (*manifest->tool)
+        printf("packed by %s\n", manifest->tool);
     printf("digest    %s\n", dataset_digest(dataset));
     if (classes || manifest->class_count <= CLASSES_IN_FULL)
         print_classes(manifest);

@@ -212,6 +212,13 @@ static void test_missing(void)
     CHECK_INT(files_make_folder(folder_path("empty.lmdb")), 0);
     CHECK_INT(dataset_open(&dataset, folder_path("empty.lmdb")), -ERR_INPUT);
     CHECK_HAS(err_text(), "no data set");
+    /* What prep pack leaves before its first shard, and after it. */
+    FILE *plan = fopen(folder_path("empty.lmdb/plan.json"), "w");
+    CHECK(plan != NULL);
+    if (plan)
+        fclose(plan);
+    CHECK_INT(dataset_open(&dataset, folder_path("empty.lmdb")), -ERR_INPUT);
+    CHECK_HAS(err_text(), "not finished: prep pack was interrupted");
     write_shards(folder_path("half.lmdb"), &small);
     CHECK_INT(dataset_open(&dataset, folder_path("half.lmdb")), -ERR_INPUT);
     CHECK_HAS(err_text(), "not finished: prep pack was interrupted");
