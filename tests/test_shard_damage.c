@@ -377,7 +377,7 @@ static void test_lying_records(void)
 static void test_other_files(void)
 {
     const char *path = shard_path("other.mdb");
-    struct shard_facts facts;
+    struct shard_facts facts = {0};
     struct shard *shard;
     CHECK_INT(write_plan(&small, path, &facts), 0);
     int file = open(path, O_RDWR);
