@@ -9,7 +9,6 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/err.h"
 #include "common/mem.h"
@@ -19,6 +18,10 @@
 /* ImageNet's mean and standard deviation of R, G, B in 0..1, as torchvision's recipes. */
 static const double picture_mean[3] = {0.485, 0.456, 0.406};
 static const double picture_deviation[3] = {0.229, 0.224, 0.225};
+
+/* The caches that a core has for itself, about: second level and its share of the third. What a
+ * machine says of itself is often wrong (virtual machines). */
+#define CACHE_BYTES ((size_t)4 << 20)
 
 static const struct cpu_op *const ops[OP_KINDS] = {
     [OP_CONV] = &cpu_conv,         [OP_NORM] = &cpu_norm_op,        [OP_CONV_NORM] = &cpu_conv_norm,
@@ -54,6 +57,8 @@ static void cpu_close(struct device *device)
 static const struct cpu_kernels *best_kernels(const struct adapter_machine *machine)
 {
 #if defined(__x86_64__)
+    if (machine->bf16)
+        return &cpu_kernels_avx512_bf16;
     if (machine->avx512)
         return &cpu_kernels_avx512;
     if (machine->avx2)
@@ -61,13 +66,6 @@ static const struct cpu_kernels *best_kernels(const struct adapter_machine *mach
 #endif
     (void)machine;
     return &cpu_kernels_base;
-}
-
-/* Half of the last-level cache: the other half is for what else passes by. */
-static size_t usable_cache(int threads)
-{
-    long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return bytes > 0 ? (size_t)bytes / 2 : (size_t)threads << 20;
 }
 
 static int cpu_open(struct device **out, const struct device_settings *settings)
@@ -92,7 +90,7 @@ static int cpu_open(struct device **out, const struct device_settings *settings)
     device->threads = settings->threads ? settings->threads : team_cores();
     device->bf16 = bf16;
     device->blocked = machine.avx512 && !(bf16 && machine.amx);
-    device->cache_bytes = usable_cache(device->threads);
+    device->cache_bytes = (size_t)device->threads * CACHE_BYTES;
     device->kernels = best_kernels(&machine);
     for (int v = 0; v < 256; v++)
         for (int c = 0; c < 3; c++)

@@ -33,6 +33,7 @@ struct cpu_tile {
 struct cpu_norm {
     struct cpu_grid grid;
     bool relu;
+    bool past_caches; /* result and in_gradient are too large to be found in a cache again */
     const void *in, *residual, *out;   /* residual: NULL without */
     void *result;                      /* forward: out */
     const void *gradients[2];          /* of out: their sum counts; NULL = none */
@@ -102,7 +103,7 @@ struct cpu_kernels {
 
 extern const struct cpu_kernels cpu_kernels_base; /* what every CPU of the architecture has */
 #if defined(__x86_64__)
-extern const struct cpu_kernels cpu_kernels_avx2, cpu_kernels_avx512;
+extern const struct cpu_kernels cpu_kernels_avx2, cpu_kernels_avx512, cpu_kernels_avx512_bf16;
 #endif
 
 #endif

@@ -114,6 +114,7 @@ static void norm_begin(struct norm_work *work, struct device *device, struct op 
     work->norm = (struct cpu_norm){
         .grid = grid,
         .relu = op->relu,
+        .past_caches = op->in->bytes > device->cache_bytes,
         .in = op->in->data,
         .residual = op->residual ? op->residual->data : NULL,
         .out = op->out->data,
@@ -176,18 +177,15 @@ static void apply_tiles(struct norm_work *work, int part, int parts,
     }
 }
 
-/* The columns of the group that are this part's. */
-static void share_columns(const struct norm_work *work, int part, int parts, size_t *first,
-                          size_t *last)
+/* The columns of the group. */
+static void group_columns(const struct norm_work *work, size_t *first, size_t *last)
 {
-    const int begin = work->segment * work->cut.segment_columns;
-    int end = work->segment_end * work->cut.segment_columns;
+    const size_t columns = (size_t)work->norm.grid.columns;
 
-    if (end > work->norm.grid.columns)
-        end = work->norm.grid.columns;
-    team_share((size_t)(end - begin), part, parts, first, last);
-    *first += (size_t)begin;
-    *last += (size_t)begin;
+    *first = (size_t)(work->segment * work->cut.segment_columns);
+    *last = (size_t)(work->segment_end * work->cut.segment_columns);
+    if (*last > columns)
+        *last = columns;
 }
 
 static size_t column_end(const struct norm_work *work, size_t column)
@@ -211,9 +209,8 @@ static void measure_part(void *context, int part, int parts)
     measure_tiles(work, part, parts, work->device->kernels->norm_measure);
 }
 
-static void combine_part(void *context, int part, int parts)
+static void combine(struct norm_work *work)
 {
-    struct norm_work *work = context;
     const struct op *op = work->op;
     const double number = (double)op->in->n * op->in->h * op->in->w, share = (double)op->momentum;
     float *running_mean = work->values + op->running_mean->offset;
@@ -221,7 +218,7 @@ static void combine_part(void *context, int part, int parts)
     double mean[CPU_LANES], deviation[CPU_LANES];
     size_t first, last;
 
-    share_columns(work, part, parts, &first, &last);
+    group_columns(work, &first, &last);
     for (size_t column = first; column < last; column++) {
         const size_t start = column * CPU_LANES;
         work->device->kernels->norm_combine(work->first + start, work->second + start,
@@ -245,9 +242,10 @@ static void apply_part(void *context, int part, int parts)
     apply_tiles(work, part, parts, work->device->kernels->norm_apply);
 }
 
-/* The three steps for every group of segments. */
+/* Both passes for every group of segments. What stands between them takes microseconds, less than
+ * to start a team. */
 static void run_groups(struct norm_work *work, void (*measure)(void *, int, int),
-                       void (*combine)(void *, int, int), void (*apply)(void *, int, int))
+                       void (*between)(struct norm_work *), void (*apply)(void *, int, int))
 {
     const int threads = work->device->threads;
 
@@ -257,7 +255,7 @@ static void run_groups(struct norm_work *work, void (*measure)(void *, int, int)
                                 ? s + work->cut.group_segments
                                 : work->cut.segments;
         team_run(threads, measure, work);
-        team_run(threads, combine, work);
+        between(work);
         if (apply)
             team_run(threads, apply, work);
     }
@@ -269,7 +267,7 @@ static int norm_forward(struct device *device, struct op *op, float *values)
 
     norm_begin(&work, device, op);
     work.values = values;
-    run_groups(&work, measure_part, combine_part, apply_part);
+    run_groups(&work, measure_part, combine, apply_part);
     return 0;
 }
 
@@ -282,16 +280,15 @@ static void backward_measure_part(void *context, int part, int parts)
 }
 
 /* d in = scale (dz - mean(dz) - normal mean(dz normal)), normal = (in - mean) inverse. */
-static void backward_combine_part(void *context, int part, int parts)
+static void backward_combine(struct norm_work *work)
 {
-    struct norm_work *work = context;
     const struct op *op = work->op;
     const struct cpu_kernels *kernels = work->device->kernels;
     const double number = (double)op->in->n * op->in->h * op->in->w;
     double sum[CPU_LANES], product[CPU_LANES];
     size_t first, last;
 
-    share_columns(work, part, parts, &first, &last);
+    group_columns(work, &first, &last);
     for (size_t column = first; column < last; column++) {
         const size_t start = column * CPU_LANES;
         kernels->sum_pieces(work->first + start, work->cut.width, work->cut.pieces, sum);
@@ -332,7 +329,7 @@ static int norm_backward(struct device *device, struct op *op, const float *valu
         work.norm.residual_gradient = op->residual->gradients[op->residual_slot];
     for (size_t c = 0; c < (size_t)op->in->c; c++)
         set_scale(&work, c);
-    run_groups(&work, backward_measure_part, backward_combine_part,
+    run_groups(&work, backward_measure_part, backward_combine,
                work.norm.in_gradient ? backward_apply_part : NULL);
     return 0;
 }

@@ -50,6 +50,7 @@ struct adapter_reorder {
 struct conv_description {
     struct adapter_weights in, weights, gradient, bias, out; /* gradient: of the weights */
     dnnl_primitive_attr_t attributes;
+    dnnl_alg_kind_t algorithm;
     dnnl_dims_t strides, dilations, padding;
     bool residual, short_rows;
 };
@@ -119,22 +120,22 @@ static dnnl_status_t pass_desc(dnnl_primitive_desc_t *out, dnnl_engine_t engine,
                                enum adapter_pass pass, const struct conv_description *d,
                                const_dnnl_primitive_desc_t hint)
 {
-    const dnnl_alg_kind_t direct = dnnl_convolution_direct;
     dnnl_status_t status;
 
     if (pass == ADAPTER_BACKWARD_DATA)
         status = dnnl_convolution_backward_data_primitive_desc_create(
-            out, engine, direct, desc_of(&d->in), desc_of(&d->weights), desc_of(&d->out),
+            out, engine, d->algorithm, desc_of(&d->in), desc_of(&d->weights), desc_of(&d->out),
             d->strides, d->dilations, d->padding, d->padding, hint, d->attributes);
     else if (pass == ADAPTER_BACKWARD_WEIGHTS)
         status = dnnl_convolution_backward_weights_primitive_desc_create(
-            out, engine, direct, desc_of(&d->in), desc_of(&d->gradient), NULL, desc_of(&d->out),
-            d->strides, d->dilations, d->padding, d->padding, hint, d->attributes);
+            out, engine, d->algorithm, desc_of(&d->in), desc_of(&d->gradient), NULL,
+            desc_of(&d->out), d->strides, d->dilations, d->padding, d->padding, hint,
+            d->attributes);
     else
         status = dnnl_convolution_forward_primitive_desc_create(
             out, engine, pass == ADAPTER_INFERENCE ? dnnl_forward_inference : dnnl_forward_training,
-            direct, desc_of(&d->in), desc_of(&d->weights), desc_of(&d->bias), desc_of(&d->out),
-            d->strides, d->dilations, d->padding, d->padding, d->attributes);
+            d->algorithm, desc_of(&d->in), desc_of(&d->weights), desc_of(&d->bias),
+            desc_of(&d->out), d->strides, d->dilations, d->padding, d->padding, d->attributes);
     while (status == dnnl_success && is_wrong(*out, pass, d))
         status = dnnl_primitive_desc_next_impl(*out);
     return status;
@@ -176,24 +177,23 @@ static dnnl_status_t pass_desc(dnnl_primitive_desc_t *out, dnnl_engine_t engine,
                                enum adapter_pass pass, const struct conv_description *d,
                                const_dnnl_primitive_desc_t hint)
 {
-    const dnnl_alg_kind_t direct = dnnl_convolution_direct;
     dnnl_primitive_desc_iterator_t iterator;
     dnnl_convolution_desc_t desc;
     dnnl_status_t status;
 
     if (pass == ADAPTER_BACKWARD_DATA)
         status = dnnl_dilated_convolution_backward_data_desc_init(
-            &desc, direct, desc_of(&d->in), desc_of(&d->weights), desc_of(&d->out), d->strides,
-            d->dilations, d->padding, d->padding);
+            &desc, d->algorithm, desc_of(&d->in), desc_of(&d->weights), desc_of(&d->out),
+            d->strides, d->dilations, d->padding, d->padding);
     else if (pass == ADAPTER_BACKWARD_WEIGHTS)
         status = dnnl_dilated_convolution_backward_weights_desc_init(
-            &desc, direct, desc_of(&d->in), desc_of(&d->gradient), NULL, desc_of(&d->out),
+            &desc, d->algorithm, desc_of(&d->in), desc_of(&d->gradient), NULL, desc_of(&d->out),
             d->strides, d->dilations, d->padding, d->padding);
     else
         status = dnnl_dilated_convolution_forward_desc_init(
             &desc, pass == ADAPTER_INFERENCE ? dnnl_forward_inference : dnnl_forward_training,
-            direct, desc_of(&d->in), desc_of(&d->weights), desc_of(&d->bias), desc_of(&d->out),
-            d->strides, d->dilations, d->padding, d->padding);
+            d->algorithm, desc_of(&d->in), desc_of(&d->weights), desc_of(&d->bias),
+            desc_of(&d->out), d->strides, d->dilations, d->padding, d->padding);
     if (status == dnnl_success)
         status = dnnl_primitive_desc_iterator_create(&iterator, &desc, d->attributes, engine, hint);
     if (status != dnnl_success)
@@ -342,6 +342,7 @@ static int describe_conv(struct conv_description *d, const struct adapter_conv_s
     const dnnl_dims_t out = {s->n, s->oc, s->oh, s->ow};
     int rc;
 
+    d->algorithm = s->winograd ? dnnl_convolution_winograd : dnnl_convolution_direct;
     d->residual = s->residual;
     d->short_rows = s->iw < s->stride;
     for (int i = 0; i < 2; i++) {

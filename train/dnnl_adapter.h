@@ -53,7 +53,8 @@ struct adapter_conv_settings {
     enum adapter_type
         type; /* of activations, their gradients and weights; gradients of weights are f32 */
     enum adapter_layout in, out; /* of in and its gradient, of out and its gradient */
-    bool residual, relu;         /* ADAPTER_INFERENCE: out = [relu](conv + bias [+ residual]) */
+    bool winograd;       /* 3 x 3, stride 1, f32 only; 2.6 has it for AVX-512, 3.x has not */
+    bool residual, relu; /* ADAPTER_INFERENCE: out = [relu](conv + bias [+ residual]) */
 };
 
 /* What a run reads and writes, by pass. Pointers that a pass does not use are not looked at.
