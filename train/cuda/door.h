@@ -330,7 +330,8 @@ struct door_pointer {
 };
 /* Queue the plan. POINTERS holds every uid of the graph that is not virtual, each once. WORKSPACE:
  * workspace_bytes, aligned to 256, NULL when that is 0; nothing is in it before or after.
- * An output may share memory with nothing else, but RUNNING_*_OUT with RUNNING_*_IN. */
+ * An output may share memory with nothing else, but RUNNING_*_OUT with RUNNING_*_IN. The first run
+ * of a plan may load its code: run each once before it is captured. */
 int door_plan_run(struct door *door, struct door_plan *plan, struct door_stream *stream,
                   const struct door_pointer *pointers, int count, void *workspace);
 

@@ -140,8 +140,7 @@ static const char *const role_names[DOOR_ROLES] = {
     [DOOR_COUNT] = "count",
 };
 
-/* ---- types and tensors ------------------------------------------------------------------------
- */
+/* ---- types and tensors ----------------------------------------------------------------------- */
 
 const char *door_type_name(enum door_type type)
 {
@@ -250,8 +249,7 @@ static int check_tensor(const struct door_graph *g, const struct door_tensor *t)
     return 0;
 }
 
-/* ---- nodes ------------------------------------------------------------------------------------
- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 struct check {
     const struct door_graph *graph;
@@ -472,8 +470,7 @@ static int check_kind(const struct check *c)
     return 0;
 }
 
-/* ---- who writes what --------------------------------------------------------------------------
- */
+/* ---- who writes what ------------------------------------------------------------------------- */
 
 /* IN or OUT for a role that the node has; the rules' MAYBEs are resolved. */
 static enum side side_of(const struct door_node *node, const struct rule *rule)
