@@ -21,9 +21,13 @@
 
 #ifndef KERNEL_LAUNCH
 /* Queue KERNEL(...) on STREAM; its value is the launcher's result. */
+/* clang-format takes the launch for comparisons and pulls it apart. */
+/* clang-format off */
 #define KERNEL_LAUNCH(kernel, blocks, threads, shared_bytes, stream, ...)                          \
-    ((kernel) < < < (unsigned)(blocks), (unsigned)(threads), (shared_bytes),                       \
-     (cudaStream_t)(stream) >>> (__VA_ARGS__), (int)cudaGetLastError())
+    ((kernel)<<<(unsigned)(blocks), (unsigned)(threads), (shared_bytes),                           \
+                (cudaStream_t)(stream)>>>(__VA_ARGS__),                                            \
+     (int)cudaGetLastError())
+/* clang-format on */
 /* NAME points to the shared memory of the launch. */
 #define KERNEL_SHARED(type, name)                                                                  \
     extern __shared__ __align__(16) unsigned char kernel_shared[];                                 \
