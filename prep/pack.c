@@ -24,6 +24,7 @@
 #include "prep/source.h"
 #include "common/stop.h"
 #include "prep/tally.h"
+#include "version.h"
 
 #define LOCK ".lock" /* in the data set; stays there, empty */
 
@@ -427,6 +428,7 @@ static int write_manifest(const struct pack *pack, uint32_t shards)
         .largest_payload = tally->largest_payload,
         .settings = json_object_get(pack->identity, "settings"),
         .source = describe_source(pack),
+        .tool = "prep " TOOL_VERSION,
     };
     manifest.classes = mem_array(manifest.class_count, sizeof *manifest.classes, "class table");
     manifest.shards = mem_array(shards, sizeof *manifest.shards, "shard table");
