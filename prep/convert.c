@@ -168,12 +168,12 @@ int converter_run(struct converter *converter, const uint8_t *bytes, size_t size
         out->info.verdict = DECODE_BAD;
         return 0;
     }
-    if (converter->picture.width > CONVERT_SIDE_LIMIT ||
-        converter->picture.height > CONVERT_SIDE_LIMIT) {
-        converted_refuse(out, "a side is longer than 65,500 pixels");
+    stored_size(settings, converter->picture.width, converter->picture.height, &width, &height);
+    if (settings->encoding == RECORD_JPEG &&
+        (width > CONVERT_JPEG_SIDE_LIMIT || height > CONVERT_JPEG_SIDE_LIMIT)) {
+        converted_refuse(out, "a side is longer than the 65500 pixels of a JPEG");
         return 0;
     }
-    stored_size(settings, converter->picture.width, converter->picture.height, &width, &height);
     bool resized = width != converter->picture.width || height != converter->picture.height;
     out->original_width = (uint32_t)converter->picture.width;
     out->original_height = (uint32_t)converter->picture.height;

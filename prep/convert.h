@@ -19,8 +19,8 @@
 #include "common/decode.h"
 #include "common/shard.h"
 
-/* A longer side than JPEG can have is refused for every encoding. */
-#define CONVERT_SIDE_LIMIT 65500
+#define CONVERT_SIDE_LIMIT 65535      /* pixels; longer ones are bad (decode.h) */
+#define CONVERT_JPEG_SIDE_LIMIT 65500 /* with encoding jpeg: what a JPEG can have */
 
 struct convert_settings {
     int short_side; /* the shorter side's pixels at most; 0 = keep the size */

@@ -95,14 +95,18 @@ static bool wait_for_slot(struct pipeline *p, uint32_t number)
     return free;
 }
 
-static int read_file(struct pipeline *p, struct slot *slot)
+/* *ASKED: so many files the system was asked for already. */
+static int read_file(struct pipeline *p, struct slot *slot, uint32_t *asked)
 {
-    uint32_t file = p->task.files[slot->number];
+    const struct pipeline_task *task = &p->task;
+    uint32_t file = task->files[slot->number];
     double begin = work_seconds();
     int rc = 0;
+    for (; *asked < task->count && *asked - slot->number < READ_AHEAD; ++*asked)
+        source_will_need(task->source, task->files[*asked]);
     slot->input.size = 0;
-    if (source_file(p->task.source, file)->size <= SOURCE_FILE_LIMIT)
-        rc = source_read(p->task.source, file, &slot->input);
+    if (source_file(task->source, file)->size <= SOURCE_FILE_LIMIT)
+        rc = source_read(task->source, file, &slot->input);
     pthread_mutex_lock(&p->mutex);
     p->times.read += work_seconds() - begin;
     pthread_mutex_unlock(&p->mutex);
@@ -115,8 +119,6 @@ static int read_files(void *argument)
     const struct pipeline_task *task = &p->task;
     uint32_t asked = 0;
     for (uint32_t number = 0; number < task->count; number++) {
-        for (; asked < task->count && asked - number < READ_AHEAD; asked++)
-            source_will_need(task->source, task->files[asked]);
         if (!wait_for_slot(p, number))
             return 0;
         struct slot *slot = &p->slots[number % p->slot_count];
@@ -124,7 +126,7 @@ static int read_files(void *argument)
         slot->number = number;
         if (!take_room(p, slot, size <= SOURCE_FILE_LIMIT ? (size_t)size : 0, false))
             return 0;
-        int rc = read_file(p, slot);
+        int rc = read_file(p, slot, &asked);
         if (rc)
             return rc;
         if (!work_queue_give(p->queue, slot))

@@ -99,7 +99,8 @@ static int add_file(struct scan *scan, const char *class_name, const char *name,
         return err_set(ERR_INPUT, "%s/%s: class and file name are longer than %d bytes together",
                        class_name, err_quote(quoted, sizeof quoted, name), RECORD_NAME_LIMIT);
     if (source->file_count == source->file_capacity) {
-        uint64_t next = source->file_capacity ? (uint64_t)source->file_capacity * 2 : 1024;
+        /* By a quarter: at a million pictures, twice would be memory that counts. */
+        uint64_t next = (uint64_t)source->file_capacity + source->file_capacity / 4 + 1024;
         if (next > UINT32_MAX)
             next = UINT32_MAX;
         if (source->file_count == UINT32_MAX)
