@@ -9,6 +9,7 @@
  * driver, and the stand-in for one must not be there for the others.
  */
 #include <dlfcn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "common/mem.h"
@@ -119,6 +120,23 @@ static void test_no_gpu(void)
     printf("     without a GPU: %s\n", err_text());
     CHECK_INT(door_open(&door, 0), -ERR_DEVICE);
     CHECK(!door);
+}
+
+/* A machine without cuDNN, or where no file can be opened. */
+static void test_no_cudnn(void)
+{
+    struct rlimit before, none;
+    struct door *door = NULL;
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 3;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &none), 0);
+    CHECK_INT(door_open_absent(&door, devices), -ERR_DEVICE);
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &before), 0);
+    CHECK_HAS(err_text(), "libcudnn.so.9");
+    CHECK_HAS(err_text(), "LD_LIBRARY_PATH");
+    CHECK(!strchr(err_text(), '\n'));
+    printf("     without cuDNN: %s\n", err_text());
 }
 
 /* ---- an absent device --------------------------------------------------------------------------
@@ -501,6 +519,7 @@ static const struct test tests[] = {
     {"check",        test_check       },
     {"devices",      test_devices     },
     {"no_gpu",       test_no_gpu      },
+    {"no_cudnn",     test_no_cudnn    },
     {"convolutions", test_convolutions},
     {"refusals",     test_refusals    },
     {"saved",        test_saved       },
@@ -549,8 +568,9 @@ int main(int argc, char **argv)
         bool wanted = !named;
         for (int k = 1; k < argc; k++)
             wanted |= strcmp(argv[k], tests[i].name) == 0;
-        if (!wanted || (!have_cudnn && tests[i].function != test_check &&
-                        tests[i].function != test_devices && tests[i].function != test_no_gpu))
+        if (!wanted ||
+            (!have_cudnn && tests[i].function != test_check && tests[i].function != test_devices &&
+             tests[i].function != test_no_gpu && tests[i].function != test_no_cudnn))
             continue;
         int status = run_child(&tests[i]);
         failed += status != 0 && status != 77;
