@@ -17,26 +17,24 @@ cmake --preset default -DWERROR=OFF -DWITH_CUDA=OFF >/dev/null
 cmake --build build --target prep train -j "$(nproc)" | tail -n 1
 prep=$PWD/build/prep train=$PWD/build/train
 
-# Draw, sort, pack and train in FOLDER; leaves drawn.lmdb and drawn-val.lmdb there.
+# Draw, sort and pack a small data set in the current folder; each command goes on where it was interrupted.
 drawn() {
-    show "$prep" sample ILSVRC2012
-    show "$prep" sort-val ILSVRC2012/devkit ILSVRC2012/val val_sorted
-    show "$prep" pack ILSVRC2012/train train.lmdb --short-side 96 --devkit ILSVRC2012/devkit
+    show "$prep" sample ILSVRC2012 &&
+    show "$prep" sort-val ILSVRC2012/devkit ILSVRC2012/val val_sorted &&
+    show "$prep" pack ILSVRC2012/train train.lmdb --short-side 96 --devkit ILSVRC2012/devkit &&
     show "$prep" pack val_sorted val.lmdb --short-side 96 --devkit ILSVRC2012/devkit
 }
 
 # Hours and gigabytes for the user's tree, from a count of its pictures and some steps on this machine.
 estimate() {
-    local pictures validation cores rate bytes=257000
-    pictures=$(find "$1/train" -type f | wc -l)
-    validation=$(find "$1/val" -type f | wc -l)
-    cores=$(nproc)
+    local pictures validation rate
+    pictures=$(find -L "$1/train" -type f | wc -l)
+    validation=$(find -L "$1/val" -type f | wc -l)
     echo "measuring this machine on drawn pictures ..."
-    (cd quickstart-data && [ -f train.lmdb/manifest.json ] || drawn >/dev/null 2>&1
-     cd "$OLDPWD/quickstart-data" 2>/dev/null || cd quickstart-data
-     "$train" --db train.lmdb --max-steps 4 --name estimate --resume no --no-first-validation >/dev/null 2>&1)
+    (cd quickstart-data && drawn && "$train" --db train.lmdb --max-steps 4 --name estimate --resume no) >quickstart-data/estimate.log 2>&1 ||
+        { tail -n 3 quickstart-data/estimate.log; exit 1; }
     rate=$(last_value quickstart-data/runs/estimate/metrics.jsonl img_per_s)
-    awk -v n="$pictures" -v v="$validation" -v c="$cores" -v r="$rate" -v b="$bytes" 'BEGIN {
+    awk -v n="$pictures" -v v="$validation" -v c="$(nproc)" -v r="$rate" -v b=257000 'BEGIN {
         printf "\nestimate: %d training and %d validation pictures\n", n, v
         printf "  packed as rgb: %.1f GB; as jpeg (prep pack --encoding jpeg): about %.1f GB\n", (n+v)*b/1e9, (n+v)*b/6e9
         printf "  packing: about %.1f hours with %d cores, if the disk keeps up\n", (n+v)/300/c/3600, c
