@@ -391,6 +391,7 @@ static void test_interrupted(void)
     CHECK_INT(link(previous, newest), 0);
     CHECK_INT(link(previous, place("interrupted/.checkpoint.previous.pth.partial")), 0);
     CHECK_INT(latest_step(folder), 3);
+    CHECK(!there(folder, ".checkpoint.previous.pth.partial"));
     damage(folder, CHECKPOINT_NEWEST);
     CHECK_INT(latest_step(folder), 2);
     /* The next file is damaged: the newest is taken, and the next publication goes on. */

@@ -308,6 +308,9 @@ static const struct archive archives[] = {
      "outside its storage", false},
     {{FLOATS("K\4", "K\0\x8a\x08\0\0\0\0\0\0\0\x40\x85K\0\x85"), DATA16, MARKS},
      "outside its storage", false},
+    {{FLOATS("K\4", "K\0K\5\x85\x8a\x08\0\0\0\0\0\0\0\x40\x85"), DATA16, MARKS},
+     "outside its storage",
+     false},
     /* A trillion elements out of one. */
     {{FLOATS("K\4", "K\0\x8a\x06\0\0\0\0\0\1\x85K\0\x85"), DATA16, MARKS},
      "more than 4 times the file's size", false},

@@ -83,63 +83,77 @@ static uint8_t *own_archive(bool zip64, size_t *size)
     return bytes;
 }
 
+/* Append the ZIP64 field of COUNT numbers at P; returns what follows it. */
+static uint8_t *put_zip64(uint8_t *p, const uint64_t *numbers, size_t count)
+{
+    if (!count)
+        return p;
+    zip_put16(p, ZIP_EXTRA_ZIP64);
+    zip_put16(p + 2, (unsigned)(8 * count));
+    for (size_t i = 0; i < count; i++)
+        zip_put64(p + 4 + 8 * i, numbers[i]);
+    return p + 4 + 8 * count;
+}
+
+/* How torch.save writes an entry: as one that is short and near the beginning, as one behind 4 GiB,
+ * as one of more than 4 GiB behind as much. (Seen in files of that size; the numbers here are
+ * small.) */
+enum layout { NEAR, FAR, FAR_AND_BIG, LAYOUTS };
+
+/* Append part I at P of OUT, and its directory entry at *D, which moves behind it. Returns what
+ * follows the entry. */
+static uint8_t *torch_entry(uint8_t *out, uint8_t *p, uint8_t **d, int i, enum layout layout)
+{
+    uint64_t start = (uint64_t)(p - out), size = parts[i].size;
+    const uint64_t local[3] = {size, 0, start}, central[3] = {size, size, start};
+    size_t first = layout == FAR_AND_BIG ? 0 : 2, count = layout == NEAR ? 0 : 3 - first;
+    size_t length = strlen(parts[i].name) + 2;
+    uint32_t crc = zip_crc(0, parts[i].bytes, size);
+    memset(p, 0, 30);
+    zip_put32(p, ZIP_LOCAL_SIGNATURE);
+    zip_put16(p + 6, ZIP_FLAG_DESCRIPTOR | ZIP_FLAG_UTF8);
+    zip_put16(p + 26, (unsigned)length);
+    p[30] = 't';
+    p[31] = '/';
+    memcpy(p + 32, parts[i].name, length - 2);
+    uint8_t *extra = p + 30 + length, *padding = put_zip64(extra, local + first, count);
+    unsigned pad = (unsigned)(-(size_t)(padding + 4 - out) % 64);
+    zip_put16(padding, ZIP_EXTRA_PADDING);
+    zip_put16(padding + 2, pad);
+    memset(padding + 4, 'Z', pad);
+    zip_put16(p + 28, (unsigned)(padding + 4 + pad - extra));
+    uint8_t *end = padding + 4 + pad;
+    memcpy(end, parts[i].bytes, size);
+    end += size;
+    zip_put32(end, ZIP_DESCRIPTOR_SIGNATURE);
+    zip_put32(end + 4, crc);
+    for (int k = 0; k < 2; k++)
+        if (layout == NEAR)
+            zip_put32(end + 8 + 4 * k, (uint32_t)size);
+        else
+            zip_put64(end + 8 + 8 * k, size);
+    memset(*d, 0, 46);
+    zip_put32(*d, ZIP_CENTRAL_SIGNATURE);
+    memcpy(*d + 6, p + 4, 10);
+    zip_put32(*d + 16, crc);
+    zip_put32(*d + 20, layout == FAR_AND_BIG ? UINT32_MAX : (uint32_t)size);
+    zip_put32(*d + 24, layout == FAR_AND_BIG ? UINT32_MAX : (uint32_t)size);
+    zip_put16(*d + 28, (unsigned)length);
+    zip_put32(*d + 42, layout == NEAR ? (uint32_t)start : UINT32_MAX);
+    memcpy(*d + 46, p + 30, length);
+    uint8_t *after = put_zip64(*d + 46 + length, central + first, count);
+    zip_put16(*d + 30, (unsigned)(after - (*d + 46 + length)));
+    *d = after;
+    return end + (layout == NEAR ? 16 : 24);
+}
+
 /* The archive that torch.save (2.15) would make: no sizes in front of the data but behind it,
- * padded headers, always a ZIP64 end record. WIDE: with ZIP64 fields as for entries of 4 GiB, which
- * torch writes with 24-byte descriptors. */
-static size_t torch_archive(uint8_t *out, bool wide)
+ * padded headers, always a ZIP64 end record. Returns its size. */
+static size_t torch_archive(uint8_t *out, enum layout layout)
 {
     uint8_t directory[1024], *p = out, *d = directory;
-    for (int i = 0; i < PARTS; i++) {
-        size_t start = (size_t)(p - out), length = strlen(parts[i].name) + 2;
-        uint32_t crc = zip_crc(0, parts[i].bytes, parts[i].size);
-        memset(p, 0, 30);
-        zip_put32(p, ZIP_LOCAL_SIGNATURE);
-        zip_put16(p + 6, ZIP_FLAG_DESCRIPTOR | ZIP_FLAG_UTF8);
-        zip_put16(p + 26, (unsigned)length);
-        uint8_t *extra = p + 30 + length;
-        p[30] = 't';
-        p[31] = '/';
-        memcpy(p + 32, parts[i].name, length - 2);
-        uint8_t *padding = extra;
-        if (wide) {
-            zip_put16(extra, ZIP_EXTRA_ZIP64);
-            zip_put16(extra + 2, 24);
-            zip_put64(extra + 4, parts[i].size);
-            zip_put64(extra + 12, parts[i].size);
-            zip_put64(extra + 20, start);
-            padding += 28;
-        }
-        unsigned pad = (unsigned)(-(size_t)(padding + 4 - out) % 64);
-        zip_put16(padding, ZIP_EXTRA_PADDING);
-        zip_put16(padding + 2, pad);
-        memset(padding + 4, 'Z', pad);
-        zip_put16(p + 28, (unsigned)(padding + 4 + pad - extra));
-        uint8_t *data = padding + 4 + pad;
-        memcpy(data, parts[i].bytes, parts[i].size);
-        uint8_t *end = data + parts[i].size;
-        zip_put32(end, ZIP_DESCRIPTOR_SIGNATURE);
-        zip_put32(end + 4, crc);
-        if (wide) {
-            zip_put64(end + 8, parts[i].size);
-            zip_put64(end + 16, parts[i].size);
-        } else {
-            zip_put32(end + 8, (uint32_t)parts[i].size);
-            zip_put32(end + 12, (uint32_t)parts[i].size);
-        }
-        memset(d, 0, 46);
-        zip_put32(d, ZIP_CENTRAL_SIGNATURE);
-        memcpy(d + 6, p + 4, 10);
-        zip_put32(d + 16, crc);
-        zip_put32(d + 20, wide ? UINT32_MAX : (uint32_t)parts[i].size);
-        zip_put32(d + 24, wide ? UINT32_MAX : (uint32_t)parts[i].size);
-        zip_put16(d + 28, (unsigned)length);
-        zip_put16(d + 30, wide ? 28 : 0);
-        zip_put32(d + 42, wide ? UINT32_MAX : (uint32_t)start);
-        memcpy(d + 46, p + 30, length);
-        memcpy(d + 46 + length, extra, wide ? 28 : 0);
-        d += 46 + length + (wide ? 28 : 0);
-        p = end + (wide ? 24 : 16);
-    }
+    for (int i = 0; i < PARTS; i++)
+        p = torch_entry(out, p, &d, i, layout);
     size_t at = (size_t)(p - out), size = (size_t)(d - directory);
     memcpy(p, directory, size);
     p += size;
@@ -205,8 +219,8 @@ static void test_round_trip(void)
 static void test_torch_layout(void)
 {
     uint8_t bytes[4096];
-    for (int wide = 0; wide < 2; wide++) {
-        size_t size = torch_archive(bytes, wide);
+    for (int layout = 0; layout < LAYOUTS; layout++) {
+        size_t size = torch_archive(bytes, (enum layout)layout);
         spill(place("torch.zip"), bytes, size);
         check_contents(place("torch.zip"), true);
     }
@@ -248,8 +262,11 @@ static void test_every_bit(void)
         uint8_t *own = own_archive(wide, &size);
         check_damage(wide ? "own ZIP64" : "own", own, size);
         mem_free(own);
-        size = torch_archive(torch, wide);
-        check_damage(wide ? "torch ZIP64" : "torch", torch, size);
+    }
+    for (int layout = 0; layout < LAYOUTS; layout++) {
+        static const char *const names[] = {"torch", "torch, far", "torch, far and big"};
+        size = torch_archive(torch, (enum layout)layout);
+        check_damage(names[layout], torch, size);
     }
 }
 
@@ -471,14 +488,14 @@ static void test_zip64_lies(void)
     };
     uint8_t bytes[4096];
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
-        size_t size = torch_archive(bytes, true);
+        size_t size = torch_archive(bytes, FAR_AND_BIG);
         zip_put64(bytes + size - 98 + lies[i].offset, lies[i].value);
         CHECK_INT(read_bytes(bytes, size), -ERR_INPUT);
         CHECK_HAS(err_text(), lies[i].message);
     }
     /* The same lies where the classic fields give way to the ZIP64 ones. */
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
-        size_t size = torch_archive(bytes, true);
+        size_t size = torch_archive(bytes, FAR_AND_BIG);
         zip_put32(bytes + size - 22 + 12, UINT32_MAX);
         zip_put32(bytes + size - 22 + 16, UINT32_MAX);
         CHECK_INT(read_bytes(bytes, size), 0);

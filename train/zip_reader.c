@@ -261,10 +261,30 @@ static int read_central(struct zip_file *zip, const uint8_t *header, uint64_t at
     return 0;
 }
 
-/* The extra fields of a local header: padding, and the ZIP64 numbers, which must be ENTRY's. *WIDE:
- * these were there. */
+/* The ZIP64 numbers of a local header, SIZE bytes at BODY: of size, stored size and start those
+ * that did not fit their fields, in this order. torch.save, which writes the sizes behind the data,
+ * leaves the stored size 0. */
+static bool agrees64(const struct zip_entry *entry, uint64_t start, bool behind,
+                     const uint8_t *body, size_t size)
+{
+    const uint64_t expected[3] = {entry->size, behind ? 0 : entry->size, start};
+    size_t k = 0;
+    if (size == 0 || size > 24 || size % 8 != 0)
+        return false;
+    for (size_t at = 0; at < size; at += 8, k++) {
+        while (k < 3 && zip_get64(body + at) != expected[k])
+            k++;
+        if (k == 3)
+            return false;
+    }
+    return true;
+}
+
+/* The extra fields of a local header: padding, and ZIP64 numbers. BEHIND: the sizes stand behind
+ * the data. *WIDE: there was a ZIP64 field. */
 static int check_local_extra(const struct zip_file *zip, const struct zip_entry *entry,
-                             uint64_t start, const uint8_t *extra, size_t size, bool *wide)
+                             uint64_t start, bool behind, const uint8_t *extra, size_t size,
+                             bool *wide)
 {
     *wide = false;
     while (size) {
@@ -276,17 +296,10 @@ static int check_local_extra(const struct zip_file *zip, const struct zip_entry 
             for (size_t i = 0; i < length; i++)
                 if (body[i] != 'Z')
                     return bad(zip, start, "an entry's padding is not what torch.save writes");
-        } else if (zip_get16(extra) == ZIP_EXTRA_ZIP64 && !*wide && length >= 8 && length <= 24 &&
-                   length % 8 == 0) {
-            /* Those of size, stored size and start that did not fit their fields, in this order. */
-            const uint64_t expected[3] = {entry->size, entry->size, start};
+        } else if (zip_get16(extra) == ZIP_EXTRA_ZIP64 && !*wide) {
             *wide = true;
-            for (size_t i = 0, k = 0; i < length; i += 8, k++) {
-                while (k < 3 && zip_get64(body + i) != expected[k])
-                    k++;
-                if (k >= 3)
-                    return bad(zip, start, "an entry's ZIP64 field disagrees with the directory");
-            }
+            if (!agrees64(entry, start, behind, body, length))
+                return bad(zip, start, "an entry's ZIP64 field disagrees with the directory");
         } else {
             return bad(zip, start, "an extra field 0x%04x that torch.save does not write",
                        zip_get16(extra));
@@ -342,7 +355,7 @@ static int check_local(const struct zip_file *zip, const uint8_t *central, uint6
     if (memcmp(header + ZIP_LOCAL_BYTES, central + ZIP_CENTRAL_BYTES, name_length) != 0)
         return bad(zip, start, "an entry's name disagrees with the directory");
     bool wide, behind = zip_get16(header + 6) & ZIP_FLAG_DESCRIPTOR;
-    if ((rc = check_local_extra(zip, entry, start, header + ZIP_LOCAL_BYTES + name_length,
+    if ((rc = check_local_extra(zip, entry, start, behind, header + ZIP_LOCAL_BYTES + name_length,
                                 extra_size, &wide)))
         return rc;
     uint32_t crc = zip_get32(header + 14), stored = zip_get32(header + 18),
