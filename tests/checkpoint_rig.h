@@ -26,10 +26,10 @@ static const struct checkpoint_class classes[] = {
     {"n99999999", ""                  }
 };
 static const struct checkpoint_setting settings[] = {
-    {"batch_size",   "16"          },
-    {"lr",           "0.1"         },
-    {"arch",         "tiny"        },
-    {"na\xc3\xafve", "\xe2\x9c\x93"}
+    {"batch_size",   "16"               },
+    {"lr",           "0.1"              },
+    {"arch",         "tiny"             },
+    {"na\xc3\xafve", "\xe2\x9c\x93 \x80"}
 };
 static const struct checkpoint_number numbers[] = {
     {"loss_sum",    1234.0625},

@@ -180,13 +180,37 @@ static struct pth_value *make_scheduler(struct mem_arena *a, const struct checkp
     return pth_put(a, dict, "_last_lr", repeat_real(a, schedule->lr, groups));
 }
 
+/* Names of classes and values of settings are bytes, a pickle's text is not: bytes that are not
+ * UTF-8 are written as Python's os.fsdecode does. */
+static struct pth_value *escape_text(struct mem_arena *a, const char *text)
+{
+    size_t size = strlen(text), used = 0;
+    char *out = mem_arena_alloc(a, 3 * size + 1, "escaped text");
+    if (!out)
+        return NULL;
+    for (size_t at = 0; at < size;) {
+        size_t step = pickle_utf8_step(text + at, size - at);
+        unsigned byte = (unsigned char)text[at];
+        if (step) {
+            memcpy(out + used, text + at, step);
+        } else {
+            out[used] = (char)0xed;
+            out[used + 1] = (char)(0xb0 | byte >> 6);
+            out[used + 2] = (char)(0x80 | (byte & 0x3f));
+        }
+        used += step ? step : 3;
+        at += step ? step : 1;
+    }
+    return pth_text(a, out);
+}
+
 static int make_settings(struct mem_arena *a, const struct checkpoint *c, struct pth_value **out)
 {
     struct pth_value *params = pth_dict(a, false);
     for (size_t i = 0; i < c->setting_count; i++) {
         if (pth_find(params, c->settings[i].name))
             return err_set(ERR_FAULT, "two settings are called %s", c->settings[i].name);
-        params = pth_put(a, params, c->settings[i].name, pth_text(a, c->settings[i].text));
+        params = pth_put(a, params, c->settings[i].name, escape_text(a, c->settings[i].text));
     }
     *out = params;
     return params ? 0 : -ERR_MEMORY;
@@ -204,30 +228,6 @@ static int make_numbers(struct mem_arena *a, const struct checkpoint *c, struct 
     }
     *out = numbers;
     return numbers ? 0 : -ERR_MEMORY;
-}
-
-/* A class's name is bytes, a pickle's text is not: bytes that are not UTF-8 are written as Python's
- * os.fsdecode does. */
-static struct pth_value *escape_text(struct mem_arena *a, const char *text)
-{
-    size_t size = strlen(text), used = 0;
-    char *out = mem_arena_alloc(a, 3 * size + 1, "class name");
-    if (!out)
-        return NULL;
-    for (size_t at = 0; at < size;) {
-        size_t step = pickle_utf8_step(text + at, size - at);
-        unsigned byte = (unsigned char)text[at];
-        if (step) {
-            memcpy(out + used, text + at, step);
-        } else {
-            out[used] = (char)0xed;
-            out[used + 1] = (char)(0xb0 | byte >> 6);
-            out[used + 2] = (char)(0x80 | (byte & 0x3f));
-        }
-        used += step ? step : 3;
-        at += step ? step : 1;
-    }
-    return pth_text(a, out);
 }
 
 static struct pth_value *put_classes(struct mem_arena *a, struct pth_value *root,
@@ -548,7 +548,9 @@ static int read_settings(struct mem_arena *a, const struct pth_value *root, stru
     for (size_t i = 0; i + 1 < params->count; i += 2, setting++) {
         if (params->items[i]->kind != PTH_TEXT || params->items[i + 1]->kind != PTH_TEXT)
             return err_set(ERR_MISMATCH, "its \"params\" are not texts");
-        *setting = (struct checkpoint_setting){params->items[i]->text, params->items[i + 1]->text};
+        setting->name = params->items[i]->text;
+        if (!(setting->text = unescape_text(a, params->items[i + 1])))
+            return -ERR_MEMORY;
     }
     for (size_t i = 0; i + 1 < numbers->count; i += 2, number++) {
         if (numbers->items[i]->kind != PTH_TEXT || numbers->items[i + 1]->kind != PTH_REAL)

@@ -141,6 +141,7 @@ def run(folder, arch, class_count, mode):
 
 
 def main():
+    torch.set_num_threads(1)
     folder = sys.argv[1]
     for path in glob.glob(os.path.join(folder, "*.pth")):
         own(path)
