@@ -90,8 +90,7 @@ static inline void sketch_open(struct sketch *s, const char *what)
     s->graph.nodes = s->nodes;
 }
 
-/* ---- what a ResNet asks for -------------------------------------------------------------------
- */
+/* ---- what a ResNet asks for --------------------------------------------------------------- */
 
 struct sketch_conv {
     int64_t n, c, h, w, k, window, stride;

@@ -33,8 +33,7 @@ static bool all;
 
 static const struct door_wish wish_any = {.workspace_cap = CAP};
 
-/* ---- the graph check ---------------------------------------------------------------------------
- */
+/* ---- the graph check ---------------------------------------------------------------------- */
 
 static const struct sketch_conv small = {8, 64, 56, 56, 64, 3, 1, DOOR_BF16};
 
@@ -139,8 +138,7 @@ static void test_no_cudnn(void)
     printf("     without cuDNN: %s\n", err_text());
 }
 
-/* ---- an absent device --------------------------------------------------------------------------
- */
+/* ---- an absent device --------------------------------------------------------------------- */
 
 static struct door *open_absent(const char *name)
 {
@@ -259,8 +257,7 @@ static void test_convolutions(void)
     printf("     %d plans in %.1f s\n", plans, work_seconds() - start);
 }
 
-/* ---- refusals ----------------------------------------------------------------------------------
- */
+/* ---- refusals ----------------------------------------------------------------------------- */
 
 static void test_refusals(void)
 {
@@ -318,11 +315,11 @@ static void test_refusals(void)
     void *memory = NULL;
     CHECK_INT(door_alloc(door, 16, "a test", &memory), -ERR_FAULT);
     CHECK_HAS(err_text(), "absent");
+    CHECK_INT(door_copy(door, NULL, DOOR_IN, &memory, &memory, 1), -ERR_FAULT);
     door_close(door);
 }
 
-/* ---- plans as text -----------------------------------------------------------------------------
- */
+/* ---- plans as text ------------------------------------------------------------------------ */
 
 static void test_saved(void)
 {
@@ -371,8 +368,7 @@ static void test_saved(void)
     door_close(door);
 }
 
-/* ---- several threads ---------------------------------------------------------------------------
- */
+/* ---- several threads ---------------------------------------------------------------------- */
 
 static struct door *shared_door;
 
@@ -406,8 +402,7 @@ static void test_threads(void)
     door_close(shared_door);
 }
 
-/* ---- engines that are compiled at run time ------------------------------------------------------
- */
+/* ---- engines that are compiled at run time ------------------------------------------------ */
 
 static void compiled_graph(int which, enum door_type type, struct sketch *s)
 {
@@ -512,8 +507,7 @@ static void test_no_driver(void)
     door_close(door);
 }
 
-/* ---- the cases ---------------------------------------------------------------------------------
- */
+/* ---- the cases ---------------------------------------------------------------------------- */
 
 static const struct test tests[] = {
     {"check",        test_check       },

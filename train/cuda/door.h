@@ -10,7 +10,8 @@
  *
  * Contract:
  * - One thread at a time calls a door, except door_plans_open and door_plan_load, which any number
- *   of threads may call at once (compilation of plans in parallel).
+ *   of threads may call at once (compilation of plans in parallel). A thread that calls a launcher
+ *   of kernels.h has called the door before: that makes the device the thread's.
  * - Calls that take a stream queue work and return; everything they point to must live and stay
  *   as it is until that work is done (but by-value tensors, read before the call returns).
  *   Work of one stream runs in order; work of two streams is ordered by events alone. NULL is no

@@ -16,8 +16,7 @@
 
 #define OLDEST_SM 80
 
-/* ---- errors -----------------------------------------------------------------------------------
- */
+/* ---- errors ------------------------------------------------------------------------------- */
 
 /* Errors that no later call recovers from: the context is gone with all that was in it. */
 static bool is_lost(cudaError_t code)
@@ -76,16 +75,23 @@ int door_check(struct door *door, int code, const char *format, ...)
     return fail((cudaError_t)code, "%s", operation);
 }
 
-int door_present(const struct door *door, const char *what)
+int door_enter(const struct door *door, const char *what)
 {
-    return door->properties.index >= 0
-               ? 0
-               : err_set(ERR_FAULT, "%s: the device %s is absent, for plans alone", what,
-                         door->properties.name);
+    /* A thread begins with cuda:0 as its device. */
+    static _Thread_local int current = -1;
+    int index = door->properties.index;
+    if (index < 0)
+        return err_set(ERR_FAULT, "%s: the device %s is absent, for plans alone", what,
+                       door->properties.name);
+    if (index == current)
+        return 0;
+    int rc = fail(cudaSetDevice(index), "%s: turning to cuda:%d", what, index);
+    if (!rc)
+        current = index;
+    return rc;
 }
 
-/* ---- devices ----------------------------------------------------------------------------------
- */
+/* ---- devices ------------------------------------------------------------------------------ */
 
 int door_count(int *out)
 {
@@ -166,10 +172,10 @@ int door_open(struct door **out, int index)
     if ((rc = read_properties(door, index)))
         goto fail;
     /* The host sleeps while it waits: its cores are needed for decoding. */
-    cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync);
-    cudaGetLastError();
-    if ((rc = fail(cudaSetDevice(index), "opening cuda:%d", index)) ||
-        (rc = fail(cudaFree(NULL), "opening cuda:%d", index)) ||
+    if ((rc = fail(
+             cudaInitDevice(index, cudaDeviceScheduleBlockingSync, cudaInitDeviceFlagsAreValid),
+             "opening cuda:%d", index)) ||
+        (rc = door_enter(door, "opening the device")) ||
         (rc = cudnn_device_open(&door->cudnn, index, NULL)))
         goto fail;
     /* Without cuBLASLt, cuDNN's matmul plans do. */
@@ -226,17 +232,16 @@ const struct door_properties *door_properties(const struct door *door)
 int door_free_bytes(struct door *door, size_t *out)
 {
     size_t total;
-    int rc = door_present(door, "free memory");
+    int rc = door_enter(door, "free memory");
     return rc ? rc : fail(cudaMemGetInfo(out, &total), "asking for free memory");
 }
 
-/* ---- memory -----------------------------------------------------------------------------------
- */
+/* ---- memory ------------------------------------------------------------------------------- */
 
 int door_alloc(struct door *door, size_t bytes, const char *what, void **out)
 {
     size_t available = 0, total = 0;
-    int rc = door_present(door, what);
+    int rc = door_enter(door, what);
     if (rc)
         return rc;
     cudaError_t code = cudaMalloc(out, bytes);
@@ -257,7 +262,7 @@ void door_free(struct door *door, void *memory)
 
 int door_host_alloc(struct door *door, size_t bytes, const char *what, void **out)
 {
-    int rc = door_present(door, what);
+    int rc = door_enter(door, what);
     return rc ? rc
               : fail(cudaHostAlloc(out, bytes, cudaHostAllocDefault),
                      "%zu bytes of pinned host memory for %s", bytes, what);
@@ -289,25 +294,26 @@ int door_copy(struct door *door, struct door_stream *stream, enum door_way way, 
                                                 [DOOR_OUT] = cudaMemcpyDeviceToHost,
                                                 [DOOR_ON] = cudaMemcpyDeviceToDevice};
     static const char *const words[] = {"to", "from", "on"};
-    (void)door;
-    return fail(cudaMemcpyAsync(to, from, bytes, kinds[way], native_stream(stream)),
-                "copying %zu bytes %s the device", bytes, words[way]);
+    int rc = door_enter(door, "copying");
+    return rc ? rc
+              : fail(cudaMemcpyAsync(to, from, bytes, kinds[way], native_stream(stream)),
+                     "copying %zu bytes %s the device", bytes, words[way]);
 }
 
 int door_fill(struct door *door, struct door_stream *stream, void *to, uint8_t value, size_t bytes)
 {
-    (void)door;
-    return fail(cudaMemsetAsync(to, value, bytes, native_stream(stream)),
-                "filling %zu bytes of the device", bytes);
+    int rc = door_enter(door, "filling memory");
+    return rc ? rc
+              : fail(cudaMemsetAsync(to, value, bytes, native_stream(stream)),
+                     "filling %zu bytes of the device", bytes);
 }
 
-/* ---- streams and events -----------------------------------------------------------------------
- */
+/* ---- streams and events ------------------------------------------------------------------- */
 
 int door_stream_open(struct door *door, struct door_stream **out)
 {
     cudaStream_t stream = NULL;
-    int rc = door_present(door, "opening a stream");
+    int rc = door_enter(door, "opening a stream");
     if (!rc)
         rc = fail(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "opening a stream");
     if (!rc)
@@ -327,22 +333,23 @@ void door_stream_close(struct door *door, struct door_stream *stream)
 
 int door_stream_sync(struct door *door, struct door_stream *stream)
 {
-    (void)door;
-    return fail(cudaStreamSynchronize(native_stream(stream)), "waiting for a stream");
+    int rc = door_enter(door, "waiting for a stream");
+    return rc ? rc : fail(cudaStreamSynchronize(native_stream(stream)), "waiting for a stream");
 }
 
 int door_stream_wait(struct door *door, struct door_stream *stream, struct door_event *event)
 {
-    (void)door;
-    return fail(cudaStreamWaitEvent(native_stream(stream), native_event(event), 0),
-                "making a stream wait");
+    int rc = door_enter(door, "making a stream wait");
+    return rc ? rc
+              : fail(cudaStreamWaitEvent(native_stream(stream), native_event(event), 0),
+                     "making a stream wait");
 }
 
 int door_event_open(struct door *door, bool timed, struct door_event **out)
 {
     cudaEvent_t event = NULL;
     unsigned flags = cudaEventBlockingSync | (timed ? 0u : cudaEventDisableTiming);
-    int rc = door_present(door, "opening an event");
+    int rc = door_enter(door, "opening an event");
     if (!rc)
         rc = fail(cudaEventCreateWithFlags(&event, flags), "opening an event");
     if (!rc)
@@ -361,19 +368,23 @@ void door_event_close(struct door *door, struct door_event *event)
 
 int door_event_record(struct door *door, struct door_event *event, struct door_stream *stream)
 {
-    (void)door;
-    return fail(cudaEventRecord(native_event(event), native_stream(stream)), "recording an event");
+    int rc = door_enter(door, "recording an event");
+    return rc ? rc
+              : fail(cudaEventRecord(native_event(event), native_stream(stream)),
+                     "recording an event");
 }
 
 int door_event_sync(struct door *door, struct door_event *event)
 {
-    (void)door;
-    return fail(cudaEventSynchronize(native_event(event)), "waiting for an event");
+    int rc = door_enter(door, "waiting for an event");
+    return rc ? rc : fail(cudaEventSynchronize(native_event(event)), "waiting for an event");
 }
 
 int door_event_done(struct door *door, struct door_event *event, bool *out)
 {
-    (void)door;
+    int rc = door_enter(door, "asking for an event");
+    if (rc)
+        return rc;
     cudaError_t code = cudaEventQuery(native_event(event));
     *out = code == cudaSuccess;
     if (code == cudaErrorNotReady) {
@@ -386,28 +397,31 @@ int door_event_done(struct door *door, struct door_event *event, bool *out)
 int door_event_elapsed(struct door *door, struct door_event *from, struct door_event *to,
                        float *milliseconds)
 {
-    (void)door;
-    return fail(cudaEventElapsedTime(milliseconds, native_event(from), native_event(to)),
-                "the time between two events");
+    int rc = door_enter(door, "the time between two events");
+    return rc ? rc
+              : fail(cudaEventElapsedTime(milliseconds, native_event(from), native_event(to)),
+                     "the time between two events");
 }
 
-/* ---- capture ----------------------------------------------------------------------------------
- */
+/* ---- capture ------------------------------------------------------------------------------ */
 
 int door_capture_begin(struct door *door, struct door_stream *stream)
 {
-    (void)door;
+    int rc = door_enter(door, "capturing");
     /* Other threads (loaders, compilers of plans) may go on calling CUDA. */
-    return fail(cudaStreamBeginCapture(native_stream(stream), cudaStreamCaptureModeThreadLocal),
-                "starting to capture the step");
+    return rc ? rc
+              : fail(
+                    cudaStreamBeginCapture(native_stream(stream), cudaStreamCaptureModeThreadLocal),
+                    "starting to capture the step");
 }
 
 int door_capture_end(struct door *door, struct door_stream *stream, struct door_capture **out)
 {
     cudaGraph_t graph = NULL;
     cudaGraphExec_t executable = NULL;
-    (void)door;
-    int rc = fail(cudaStreamEndCapture(native_stream(stream), &graph), "capturing the step");
+    int rc = door_enter(door, "capturing");
+    if (!rc)
+        rc = fail(cudaStreamEndCapture(native_stream(stream), &graph), "capturing the step");
     if (!rc)
         rc = fail(cudaGraphInstantiate(&executable, graph, 0), "making a CUDA graph of the step");
     if (graph)
@@ -419,9 +433,10 @@ int door_capture_end(struct door *door, struct door_stream *stream, struct door_
 
 int door_capture_launch(struct door *door, struct door_capture *capture, struct door_stream *stream)
 {
-    (void)door;
-    return fail(cudaGraphLaunch((cudaGraphExec_t)(void *)capture, native_stream(stream)),
-                "launching the captured step");
+    int rc = door_enter(door, "launching a capture");
+    return rc ? rc
+              : fail(cudaGraphLaunch((cudaGraphExec_t)(void *)capture, native_stream(stream)),
+                     "launching the captured step");
 }
 
 void door_capture_close(struct door *door, struct door_capture *capture)

@@ -15,7 +15,8 @@ struct door {
     struct cublaslt *cublaslt; /* NULL: not there, or the device is absent */
 };
 
-/* ERR_FAULT when the device is absent. */
-int door_present(const struct door *door, const char *what);
+/* Make the door's device the calling thread's. ERR_FAULT when it is absent; WHAT is for the text.
+ */
+int door_enter(const struct door *door, const char *what);
 
 #endif

@@ -83,6 +83,8 @@ int door_plans_open(struct door *door, const struct door_graph *graph, const str
     uint64_t digest = 0;
     int rc = door_graph_check(graph);
     *count = 0;
+    if (!rc && door->properties.index >= 0)
+        rc = door_enter(door, graph->name);
     if (!rc && (limit < 1 || !wish))
         rc = err_set(ERR_FAULT, "%s: no plan is wished for", graph->name);
     if (!rc)
@@ -129,7 +131,7 @@ const struct door_plan_info *door_plan_info(const struct door_plan *plan)
 int door_plan_run(struct door *door, struct door_plan *plan, struct door_stream *stream,
                   const struct door_pointer *pointers, int count, void *workspace)
 {
-    int rc = door_present(door, "running a plan");
+    int rc = door_enter(door, "running a plan");
     if (rc)
         return rc;
     return plan->cudnn
@@ -138,8 +140,7 @@ int door_plan_run(struct door *door, struct door_plan *plan, struct door_stream 
                                    workspace);
 }
 
-/* ---- as text ----------------------------------------------------------------------------------
- */
+/* ---- as text ------------------------------------------------------------------------------ */
 
 int door_plan_save(struct door *door, const struct door_plan *plan, char **out)
 {
@@ -192,6 +193,8 @@ int door_plan_load(struct door *door, const struct door_graph *graph, const char
     uint64_t digest, of_graph, of_payload;
     size_t version;
     int rc = door_graph_check(graph);
+    if (!rc && door->properties.index >= 0)
+        rc = door_enter(door, graph->name);
     if (!rc)
         rc = graph_digest(graph, &digest);
     if (rc)
