@@ -41,7 +41,7 @@ static bool in_pair(double x, double y)
 
 static const struct shape shapes[KINDS] = {
     {"disc",          in_disc,     0,  {0},                              {0}                                       },
-    {"triangle",      NULL,        3,  {0, 0.92, -0.92},                 {-1, 0.75, 0.75}                          },
+    {"bar",           NULL,        4,  {-1, 1, 1, -1},                   {-0.45, -0.45, 0.45, 0.45}                },
     {"cross",
      NULL,                         12,
      {-0.33, 0.33, 0.33, 1, 1, 0.33, 0.33, -0.33, -0.33, -1, -1, -0.33},
@@ -51,10 +51,10 @@ static const struct shape shapes[KINDS] = {
      NULL,                         10,
      {0, 0.235, 0.951, 0.380, 0.588, 0, -0.588, -0.380, -0.951, -0.235},
      {-1, -0.324, -0.309, 0.124, 0.809, 0.4, 0.809, 0.124, -0.309, -0.324}                                         },
-    {"square",        NULL,        4,  {-0.8, 0.8, 0.8, -0.8},           {-0.8, -0.8, 0.8, 0.8}                    },
+    {"triangle",      NULL,        3,  {0, 0.92, -0.92},                 {-1, 0.75, 0.75}                          },
     {"crescent",      in_crescent, 0,  {0},                              {0}                                       },
     {"arrow",         NULL,        7,  {1, 0.1, 0.1, -1, -1, 0.1, 0.1},  {0, 0.85, 0.35, 0.35, -0.35, -0.35, -0.85}},
-    {"bar",           NULL,        4,  {-1, 1, 1, -1},                   {-0.32, -0.32, 0.32, 0.32}                },
+    {"square",        NULL,        4,  {-0.8, 0.8, 0.8, -0.8},           {-0.8, -0.8, 0.8, 0.8}                    },
     {"pair of discs", in_pair,     0,  {0},                              {0}                                       },
 };
 
@@ -71,7 +71,7 @@ static bool in_shape(const struct shape *shape, double x, double y)
     return in;
 }
 
-/* ---- textures: which of its two colours a point of a shape has ---- */
+/* ---- textures: how much of its second colour a point of a shape has ---- */
 
 /* The place of V in a pattern of period 1, in [0, 1). V > -100. */
 static double phase(double v)
@@ -79,80 +79,84 @@ static double phase(double v)
     return v + 100 - (int)(v + 100);
 }
 
-static bool plain(double x, double y)
+static double plain(double x, double y)
 {
     (void)x;
     (void)y;
-    return false;
+    return 0;
 }
 
-static bool striped(double x, double y)
+static double striped(double x, double y)
 {
     (void)x;
     return phase(y * 2.2) < 0.5;
 }
 
-static bool checked(double x, double y)
+static double checked(double x, double y)
 {
     return (phase(x * 1.3) < 0.5) != (phase(y * 1.3) < 0.5);
 }
 
-static bool dotted(double x, double y)
+static double dotted(double x, double y)
 {
     double dx = phase(x * 1.9) - 0.5, dy = phase(y * 1.9) - 0.5;
     return dx * dx + dy * dy < 0.1;
 }
 
-/* Rings about the middle: bounds are squares of radii. */
-static bool targeted(double x, double y)
+/* One round spot in the middle. */
+static double eyed(double x, double y)
 {
-    double r = x * x + y * y;
-    return r < 0.06 || (r > 0.25 && r < 0.56);
+    return x * x + y * y < 0.28;
 }
 
-static bool halved(double x, double y)
+static double halved(double x, double y)
 {
     (void)y;
     return x < 0;
 }
 
-static bool gridded(double x, double y)
+static double gridded(double x, double y)
 {
     return phase(x * 1.8) < 0.22 || phase(y * 1.8) < 0.22;
 }
 
-static bool zigzagged(double x, double y)
+/* From one side to the other. */
+static double shaded(double x, double y)
 {
-    double wave = phase(x * 1.5) - 0.5;
-    return phase(y * 1.8 + (wave < 0 ? -wave : wave) * 1.6) < 0.5;
+    (void)y;
+    double share = 0.5 + 0.6 * x;
+    return share < 0 ? 0 : share > 1 ? 1 : share;
 }
 
-/* Eight sectors. */
-static bool pinwheeled(double x, double y)
+/* Small cells of either colour, as chance (a hash of the cell) has it. */
+static double speckled(double x, double y)
 {
-    double ax = x < 0 ? -x : x, ay = y < 0 ? -y : y;
-    return ((x < 0) != (y < 0)) != (ax < ay);
+    uint32_t cell = (uint32_t)(x * 5 + 100) * 0x9e3779b1U ^ (uint32_t)(y * 5 + 100) * 0x85ebca77U;
+    cell = (cell ^ cell >> 15) * 0x2c1b3c6dU;
+    return cell >> 31;
 }
 
-static bool quartered(double x, double y)
+/* One band across the middle. */
+static double banded(double x, double y)
 {
-    return (x < 0) != (y < 0);
+    (void)x;
+    return y < 0.22 && y > -0.22;
 }
 
 static const struct texture {
     const char *name;
-    bool (*second)(double x, double y);
+    double (*second)(double x, double y);
 } textures[KINDS] = {
-    {"dotted",     dotted    },
-    {"striped",    striped   },
-    {"plain",      plain     },
-    {"checked",    checked   },
-    {"halved",     halved    },
-    {"gridded",    gridded   },
-    {"zigzagged",  zigzagged },
-    {"pinwheeled", pinwheeled},
-    {"targeted",   targeted  },
-    {"quartered",  quartered },
+    {"dotted",   dotted  },
+    {"striped",  striped },
+    {"banded",   banded  },
+    {"checked",  checked },
+    {"halved",   halved  },
+    {"gridded",  gridded },
+    {"shaded",   shaded  },
+    {"speckled", speckled},
+    {"eyed",     eyed    },
+    {"plain",    plain   },
 };
 
 static const struct shape *shape_of(int number)
@@ -182,6 +186,11 @@ static double between(struct rng *random, double low, double high)
     return low + (high - low) * rng_double(random);
 }
 
+static uint8_t clamp(int value)
+{
+    return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+}
+
 struct colour {
     int rgb[3];
 };
@@ -191,34 +200,15 @@ static int luma(struct colour c)
     return (299 * c.rgb[0] + 587 * c.rgb[1] + 114 * c.rgb[2]) / 1000;
 }
 
-static struct colour any_colour(struct rng *random)
+/* Any colour of a brightness (luma) from LOW to HIGH. */
+static struct colour any_colour(struct rng *random, int low, int high)
 {
     struct colour c;
-    for (int i = 0; i < 3; i++)
-        c.rgb[i] = (int)rng_below(random, 256);
+    do {
+        for (int i = 0; i < 3; i++)
+            c.rgb[i] = (int)rng_below(random, 256);
+    } while (luma(c) < low || luma(c) > high);
     return c;
-}
-
-static int distance(int a, int b)
-{
-    return a < b ? b - a : a - b;
-}
-
-/* A colour at least GAP lighter or darker than both, so that a gray picture shows it too; the best
- * of many when there is none. */
-static struct colour contrast(struct rng *random, int luma_a, int luma_b, int gap)
-{
-    struct colour best = any_colour(random);
-    int widest = -1;
-    for (int i = 0; i < 40 && widest < gap; i++) {
-        struct colour c = any_colour(random);
-        int a = distance(luma(c), luma_a), b = distance(luma(c), luma_b), least = a < b ? a : b;
-        if (least > widest) {
-            best = c;
-            widest = least;
-        }
-    }
-    return best;
 }
 
 /* A direction, without sines: their last bits differ from library to library. */
@@ -240,11 +230,6 @@ struct canvas {
     int width, height;
     uint8_t *rgb;
 };
-
-static uint8_t clamp(int value)
-{
-    return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
-}
 
 /* Add SHARE (of 256) of COLOUR to a pixel. */
 static void blend(uint8_t *pixel, struct colour colour, int share)
@@ -314,21 +299,24 @@ static void paint_figure(const struct canvas *canvas, int number, const struct f
         for (int x = (int)(figure->x - reach); x <= (int)(figure->x + reach); x++) {
             if (x < 0 || y < 0 || x >= canvas->width || y >= canvas->height)
                 continue;
-            int hits[2] = {0, 0};
+            int hits = 0;
+            double second = 0;
             for (int k = 0; k < 4; k++) {
                 double dx = x + (k & 1 ? 0.75 : 0.25) - figure->x;
                 double dy = y + (k & 2 ? 0.75 : 0.25) - figure->y;
                 double u = (dx * figure->c + dy * figure->s) / figure->radius;
                 double v = (dy * figure->c - dx * figure->s) / (figure->radius * figure->squeeze);
-                if (in_shape(shape, u, v))
-                    hits[texture->second(u, v)]++;
+                if (in_shape(shape, u, v)) {
+                    hits++;
+                    second += texture->second(u, v);
+                }
             }
             uint8_t *pixel = canvas->rgb + ((size_t)y * (size_t)canvas->width + (size_t)x) * 3;
-            int rest = 4 - hits[0] - hits[1];
-            for (int i = 0; i < 3 && rest < 4; i++)
-                pixel[i] = (uint8_t)((pixel[i] * rest + figure->colours[0].rgb[i] * hits[0] +
-                                      figure->colours[1].rgb[i] * hits[1] + 2) /
-                                     4);
+            for (int i = 0; i < 3 && hits; i++)
+                pixel[i] =
+                    (uint8_t)((pixel[i] * (4 - hits) + figure->colours[0].rgb[i] * (hits - second) +
+                               figure->colours[1].rgb[i] * second + 2) /
+                              4);
         }
 }
 
@@ -353,18 +341,18 @@ static void paint_background(const struct canvas *canvas, struct rng *random, st
     for (int i = 0; i < 3; i++)
         other.rgb[i] = clamp(base.rgb[i] + (int)between(random, -60, 60));
     paint_gradient(canvas, random, base, other);
-    int blobs = 2 + (int)rng_below(random, 5), lines = (int)rng_below(random, 4);
+    int blobs = 1 + (int)rng_below(random, 4), lines = (int)rng_below(random, 3);
     for (int i = 0; i < blobs; i++) {
         double x = between(random, 0, canvas->width), y = between(random, 0, canvas->height);
         double radius = between(random, 0.1, 0.4) * shorter;
-        struct colour colour = any_colour(random);
+        struct colour colour = any_colour(random, 50, 150);
         paint_blob(canvas, x, y, radius, colour, (int)between(random, 40, 110));
     }
     for (int i = 0; i < lines; i++) {
         double c, s, x = between(random, 0, canvas->width), y = between(random, 0, canvas->height);
         any_turn(random, &c, &s);
         double thick = between(random, 0.01, 0.03) * shorter;
-        paint_line(canvas, x, y, c, s, thick, any_colour(random));
+        paint_line(canvas, x, y, c, s, thick, any_colour(random, 40, 160));
     }
 }
 
@@ -374,7 +362,7 @@ static bool find_room(const struct canvas *canvas, struct rng *random, const str
                       int count, struct figure *out)
 {
     int shorter = canvas->width < canvas->height ? canvas->width : canvas->height;
-    out->radius = between(random, 0.17, 0.40) * shorter;
+    out->radius = between(random, 0.26, 0.40) * shorter;
     out->x = between(random, 0.06, 0.94) * canvas->width;
     out->y = between(random, 0.06, 0.94) * canvas->height;
     for (int i = 0; i < count; i++) {
@@ -393,7 +381,7 @@ void draw_picture(struct rng *random, int number, int width, int height, uint8_t
     struct figure figures[FIGURES];
     int count = 0;
     double covered = 0;
-    struct colour base = any_colour(random);
+    struct colour base = any_colour(random, 75, 130);
     paint_background(&canvas, random, base);
     for (int i = 0; i < TRIES && count < FIGURES && covered < 0.6 * width * height; i++) {
         struct figure *figure = figures + count;
@@ -401,8 +389,8 @@ void draw_picture(struct rng *random, int number, int width, int height, uint8_t
             continue;
         any_turn(random, &figure->c, &figure->s);
         figure->squeeze = between(random, 0.8, 1.2);
-        figure->colours[0] = contrast(random, luma(base), luma(base), 70);
-        figure->colours[1] = contrast(random, luma(figure->colours[0]), luma(base), 50);
+        figure->colours[0] = any_colour(random, 190, 255);
+        figure->colours[1] = any_colour(random, 0, 45);
         paint_figure(&canvas, number, figure);
         covered += 3.1 * figure->radius * figure->radius;
         count++;
