@@ -18,8 +18,6 @@ enum { SIDE_LIMIT = 65535 };
 struct resampler {
     const struct resample_loops *loops;
     struct resample_axis across, down;
-    double *weights; /* of one output, before rounding */
-    size_t weights_capacity;
     uint8_t *ring; /* rows made across: row r in slot r % ring_rows */
     size_t ring_capacity, ring_stride;
     int ring_rows;
@@ -54,7 +52,6 @@ void resampler_close(struct resampler *resampler)
         return;
     axis_release(&resampler->across);
     axis_release(&resampler->down);
-    mem_free(resampler->weights);
     mem_free(resampler->ring);
     mem_free(resampler->lines);
     mem_free(resampler->rows);
@@ -144,13 +141,10 @@ int resampler_reserve(struct resampler *resampler, int in_width, int in_height, 
      * come on top. */
     size_t wide = 5 * (size_t)in_width + 8 * (size_t)out_width + 64;
     size_t high = 5 * (size_t)in_height + 8 * (size_t)out_height + 64;
-    size_t longest = (size_t)(in_width > in_height ? in_width : in_height);
     int rc = check_sides(in_width, in_height);
     if (rc || (rc = check_sides(out_width, out_height)) ||
         (rc = axis_room(&resampler->across, (size_t)out_width + 3, wide)) ||
         (rc = axis_room(&resampler->down, (size_t)out_height + 3, high)) ||
-        (rc = make_room((void **)&resampler->weights, &resampler->weights_capacity, longest,
-                        sizeof *resampler->weights)) ||
         (rc = make_room((void **)&resampler->rows, &resampler->rows_capacity,
                         (size_t)in_height + TAPS_STEP, sizeof *resampler->rows)) ||
         (rc = make_lines(resampler, in_width)))
@@ -161,21 +155,82 @@ int resampler_reserve(struct resampler *resampler, int in_width, int in_height, 
 /* ---- weights: Pillow's precompute_coeffs and normalize_coeffs_8bpc for the bilinear filter ----
  */
 
-struct span {
-    double center; /* of output OUTPUT, in inputs */
-    int start, count;
+struct axis_step {
+    double center; /* of the output, in inputs */
+    double scale, support;
 };
 
-static struct span find_span(const struct resample_axis *axis, int output)
+static struct axis_step find_step(int in, int full, int output)
 {
-    double support = axis->scale < 1.0 ? 1.0 : axis->scale;
-    struct span span = {.center = (output + 0.5) * axis->scale};
-    span.start = (int)(span.center - support + 0.5);
-    if (span.start < 0)
-        span.start = 0;
-    int end = (int)(span.center + support + 0.5);
-    span.count = (end > axis->in ? axis->in : end) - span.start;
+    struct axis_step step = {.scale = (double)in / full};
+    step.support = step.scale < 1.0 ? 1.0 : step.scale;
+    step.center = (output + 0.5) * step.scale;
+    return step;
+}
+
+struct resample_span resample_inputs(int in, int full, int output)
+{
+    const struct axis_step step = find_step(in, full, output);
+    struct resample_span span = {.first = (int)(step.center - step.support + 0.5)};
+    if (span.first < 0)
+        span.first = 0;
+    int end = (int)(step.center + step.support + 0.5);
+    span.count = (end > in ? in : end) - span.first;
     return span;
+}
+
+static double triangle(const struct axis_step *step, double inverse, int input)
+{
+    double distance = (input - step->center + 0.5) * inverse;
+    if (distance < 0.0)
+        distance = -distance;
+    return distance < 1.0 ? 1.0 - distance : 0.0;
+}
+
+void resample_weights(int in, int full, int output, int32_t *weights)
+{
+    const struct axis_step step = find_step(in, full, output);
+    const struct resample_span span = resample_inputs(in, full, output);
+    const double inverse = 1.0 / step.support;
+    double sum = 0.0;
+    for (int t = 0; t < span.count; t++)
+        sum += triangle(&step, inverse, span.first + t);
+    for (int t = 0; t < span.count; t++) {
+        double weight = triangle(&step, inverse, span.first + t);
+        if (sum != 0.0)
+            weight /= sum;
+        weights[t] = (int32_t)(0.5 + weight * (1 << WEIGHT_BITS));
+    }
+}
+
+int resample_taps(int in, int full, int first, int count)
+{
+    int most = 0;
+    for (int i = first; i < first + count; i++) {
+        int taps = resample_inputs(in, full, i).count;
+        most = taps > most ? taps : most;
+    }
+    return most;
+}
+
+void resample_table(int in, int full, int first, int count, bool mirrored, int taps,
+                    int32_t *starts, int32_t *counts, int32_t *weights)
+{
+    for (int i = 0; i < count; i++, weights += taps) {
+        int output = mirrored ? first + count - 1 - i : first + i;
+        struct resample_span span = resample_inputs(in, full, output);
+        starts[i] = span.first;
+        counts[i] = span.count;
+        resample_weights(in, full, output, weights);
+        memset(weights + span.count, 0, (size_t)(taps - span.count) * sizeof *weights);
+    }
+}
+
+bool resample_down_first(int in_width, int in_height, int full_width, int full_height)
+{
+    /* Pillow's rule since 13.0. */
+    int lost_rows = in_height - full_height, lost_columns = in_width - full_width;
+    return lost_columns && lost_rows > 0 && lost_rows > 2 * lost_columns;
 }
 
 static int output_at(const struct resample_axis *axis, int i)
@@ -183,36 +238,17 @@ static int output_at(const struct resample_axis *axis, int i)
     return axis->mirrored ? axis->first + axis->count - 1 - i : axis->first + i;
 }
 
-/* Weights of one output, rounded to WEIGHT_BITS, from OUT[0] on. */
-static void make_weights(const struct resample_axis *axis, struct span span, double *weights,
-                         int32_t *out)
+static void make_output(struct resample_axis *axis, int i, int output)
 {
-    double inverse = 1.0 / (axis->scale < 1.0 ? 1.0 : axis->scale);
-    double sum = 0.0;
-    for (int t = 0; t < span.count; t++) {
-        double distance = (t + span.start - span.center + 0.5) * inverse;
-        if (distance < 0.0)
-            distance = -distance;
-        weights[t] = distance < 1.0 ? 1.0 - distance : 0.0;
-        sum += weights[t];
-    }
-    for (int t = 0; t < span.count; t++) {
-        if (sum != 0.0)
-            weights[t] /= sum;
-        out[t] = (int32_t)(0.5 + weights[t] * (1 << WEIGHT_BITS));
-    }
-}
-
-static void make_output(struct resample_axis *axis, int i, struct span span, double *scratch)
-{
+    const struct resample_span span = resample_inputs(axis->in, axis->full, output);
     int32_t *weights = axis->weights + (size_t)i * (size_t)axis->taps;
     uint32_t *pairs = axis->pairs + (size_t)i * (size_t)axis->taps;
     /* Near the end of the row the padding would lie behind it: put it in front. */
-    int shift = span.start + axis->taps - axis->in;
-    shift = shift < 0 ? 0 : shift > span.start ? span.start : shift;
+    int shift = span.first + axis->taps - axis->in;
+    shift = shift < 0 ? 0 : shift > span.first ? span.first : shift;
     memset(weights, 0, (size_t)axis->taps * sizeof *weights);
-    make_weights(axis, span, scratch, weights + shift);
-    axis->starts[i] = span.start - shift;
+    resample_weights(axis->in, axis->full, output, weights + shift);
+    axis->starts[i] = span.first - shift;
     axis->counts[i] = span.count + shift;
     for (int t = 0; t < axis->taps; t += 2, weights += 2) {
         uint32_t *at = pairs + (t & ~3) + (t >> 1 & 1);
@@ -223,10 +259,10 @@ static void make_output(struct resample_axis *axis, int i, struct span span, dou
 }
 
 /* Make the table for outputs FIRST to FIRST + COUNT - 1, unless it is the one that is there. */
-static int make_axis(struct resampler *resampler, struct resample_axis *axis, int in, int full,
-                     int first, int count, bool mirrored)
+static int make_axis(struct resample_axis *axis, int in, int full, int first, int count,
+                     bool mirrored)
 {
-    int most = 0, rc;
+    int rc;
     if (axis->in == in && axis->full == full && axis->first == first && axis->count == count &&
         axis->mirrored == mirrored)
         return 0;
@@ -235,23 +271,14 @@ static int make_axis(struct resampler *resampler, struct resample_axis *axis, in
     axis->first = first;
     axis->count = count;
     axis->mirrored = mirrored;
-    axis->scale = (double)in / full;
-    for (int i = 0; i < count; i++) {
-        struct span span = find_span(axis, first + i);
-        most = span.count > most ? span.count : most;
-    }
-    axis->taps = (most + TAPS_STEP - 1) / TAPS_STEP * TAPS_STEP;
-    if ((rc = make_room((void **)&resampler->weights, &resampler->weights_capacity, (size_t)most,
-                        sizeof *resampler->weights)) ||
-        (rc = axis_room(axis, (size_t)count + 3, ((size_t)count + 3) * (size_t)axis->taps))) {
+    axis->taps = (resample_taps(in, full, first, count) + TAPS_STEP - 1) / TAPS_STEP * TAPS_STEP;
+    if ((rc = axis_room(axis, (size_t)count + 3, ((size_t)count + 3) * (size_t)axis->taps))) {
         axis->in = 0;
         return rc;
     }
     axis->in = in;
-    for (int i = 0; i < count + 3; i++) {
-        int output = output_at(axis, i < count ? i : count - 1);
-        make_output(axis, i, find_span(axis, output), resampler->weights);
-    }
+    for (int i = 0; i < count + 3; i++)
+        make_output(axis, i, output_at(axis, i < count ? i : count - 1));
     axis->reach = 0;
     for (int i = 0; i < count; i++) {
         /* 16 bytes are loaded for each 4 taps of 12. */
@@ -357,10 +384,10 @@ static void run_down_first(struct resampler *resampler, const struct pixels *in,
 static int prepare(struct resampler *resampler, const struct pixels *in,
                    const struct resample_window *window, bool flip)
 {
-    int rc = make_axis(resampler, &resampler->across, in->width, window->full_width, window->left,
+    int rc = make_axis(&resampler->across, in->width, window->full_width, window->left,
                        window->width, flip);
     if (rc ||
-        (rc = make_axis(resampler, &resampler->down, in->height, window->full_height, window->top,
+        (rc = make_axis(&resampler->down, in->height, window->full_height, window->top,
                         window->height, false)) ||
         (rc = make_room((void **)&resampler->rows, &resampler->rows_capacity,
                         (size_t)resampler->down.taps, sizeof *resampler->rows)) ||
@@ -376,13 +403,11 @@ int resampler_run(struct resampler *resampler, const struct pixels *in,
     if (rc || (rc = check_sides(window->full_width, window->full_height)) ||
         (rc = check_window(window)) || (rc = prepare(resampler, in, window, flip)))
         return rc;
-    /* Pillow's rule for the order since 13.0. */
-    int lost_rows = in->height - window->full_height;
-    int lost_columns = in->width - window->full_width;
-    if (lost_columns && lost_rows > 0 && lost_rows > 2 * lost_columns)
+    if (resample_down_first(in->width, in->height, window->full_width, window->full_height))
         run_down_first(resampler, in, window, out, out_stride);
     else
-        run_across_first(resampler, in, window, lost_columns || flip, out, out_stride);
+        run_across_first(resampler, in, window, in->width != window->full_width || flip, out,
+                         out_stride);
     return 0;
 }
 

@@ -44,6 +44,29 @@ struct resample_window {
 int resampler_run(struct resampler *resampler, const struct pixels *in,
                   const struct resample_window *window, bool flip, uint8_t *out, size_t out_stride);
 
+/* ---- the arithmetic, for whoever resizes elsewhere (a GPU): data-spec/25-pixels.md, 25.6. An axis
+ * goes from IN to FULL pixels, both 1 to 65,535 ---- */
+
+/* The inputs that output OUTPUT of [0, FULL) is made from: first to first + count - 1; count >= 1.
+ */
+struct resample_span {
+    int first, count;
+};
+struct resample_span resample_inputs(int in, int full, int output);
+/* Their weights: count numbers that sum to 2^22 but for rounding. */
+void resample_weights(int in, int full, int output, int32_t *weights);
+
+/* The most inputs that one of the outputs FIRST to FIRST + COUNT - 1 takes. */
+int resample_taps(int in, int full, int first, int count);
+/* The table of those outputs, in reverse order when MIRRORED: output i is the sum over t <
+ * counts[i] of weights[i * taps + t] times input starts[i] + t, plus 2^21, shifted right by 22
+ * bits, at most 255. STARTS and COUNTS have COUNT entries; WEIGHTS COUNT x TAPS, where TAPS is at
+ * least resample_taps; those behind counts[i] are 0. */
+void resample_table(int in, int full, int first, int count, bool mirrored, int taps,
+                    int32_t *starts, int32_t *counts, int32_t *weights);
+/* Does the vertical pass come first? The pass of an axis that keeps its size changes nothing. */
+bool resample_down_first(int in_width, int in_height, int full_width, int full_height);
+
 /* torchvision's size rule for Resize(SHORT_SIDE): the shorter side becomes SHORT_SIDE, the longer
  * one int(short_side * longer / shorter). With only_shrink a picture whose shorter side is not
  * above SHORT_SIDE keeps its size. */

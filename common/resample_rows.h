@@ -21,7 +21,6 @@ enum {
  * taps + t] times input starts[i] + t. */
 struct resample_axis {
     int in, full, first, count; /* outputs FIRST to FIRST + COUNT - 1 of FULL, from IN inputs */
-    double scale;               /* inputs an output */
     bool mirrored;              /* the outputs stand in reverse order */
     int taps;                   /* a multiple of TAPS_STEP */
     size_t reach;         /* no output looks at bytes from here on, padding included (across) */
