@@ -19,8 +19,8 @@
 #include "common/decode.h"
 #include "common/shard.h"
 
-#define CONVERT_SIDE_LIMIT 65535      /* pixels; longer ones are bad (decode.h) */
-#define CONVERT_JPEG_SIDE_LIMIT 65500 /* with encoding jpeg: what a JPEG can have */
+/* Longest side of a JPEG, in pixels: with encoding jpeg a longer one is bad. */
+#define CONVERT_JPEG_SIDE_LIMIT 65500
 
 struct convert_settings {
     int short_side; /* the shorter side's pixels at most; 0 = keep the size */

@@ -10,8 +10,6 @@ enum {
     SAMPLE_JPEG = 64,
     GUESS_SIDE = 256,      /* of a picture, when not one of the sample can be read */
     TREE_BYTES = 64 << 10, /* of a shard, beside its records */
-    JPEG_PIXEL_BYTES = 8,  /* of a JPEG's pixel at the very most: noise at quality 100 */
-    JPEG_HEADER_BYTES = 4096
 };
 
 /* Payload bytes of one picture; 0 when it is bad. */
@@ -78,18 +76,4 @@ int estimate_record(const struct source *source, const struct plan *plan,
 uint64_t estimate_shard(uint64_t records, uint64_t record_bytes)
 {
     return records * record_bytes + TREE_BYTES;
-}
-
-uint64_t estimate_worst(uint64_t records, const struct convert_settings *settings,
-                        uint64_t *largest)
-{
-    uint64_t pixels = (uint64_t)decode_default_limits.pixels, head = RECORD_HEADER_SIZE;
-    uint64_t strip = (uint64_t)settings->short_side * CONVERT_SIDE_LIMIT;
-    if (settings->short_side && strip < pixels)
-        pixels = strip;
-    head += RECORD_NAME_LIMIT;
-    *largest =
-        head + (settings->encoding == RECORD_RGB ? pixels * 3
-                                                 : pixels * JPEG_PIXEL_BYTES + JPEG_HEADER_BYTES);
-    return records * *largest;
 }

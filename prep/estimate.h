@@ -20,9 +20,4 @@ int estimate_record(const struct source *source, const struct plan *plan,
 /* Bytes of a shard of RECORDS records that take RECORD_BYTES each, the tree's pages included. */
 uint64_t estimate_shard(uint64_t records, uint64_t record_bytes);
 
-/* Bytes that the values of RECORDS records under SETTINGS can take at most, for pictures at the
- * limits; largest value in *LARGEST. */
-uint64_t estimate_worst(uint64_t records, const struct convert_settings *settings,
-                        uint64_t *largest);
-
 #endif

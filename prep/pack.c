@@ -480,14 +480,16 @@ static void show_limits(const struct pack_result *result)
 static void show_summary(const struct pack *pack, const struct pack_result *result)
 {
     const struct tally *tally = &pack->tally;
-    char counts[4][32], bytes[2][32], seconds[32], text[1200];
+    char counts[4][32], bytes[4][32], seconds[32], text[1200];
     double total = result->seconds > 0 ? result->seconds : 1;
     if (result->pictures) {
-        log_line("packed %s pictures in %s: %.1f images/s, %s/s read, %s/s stored",
+        log_line("packed %s pictures in %s: %.1f images/s, %s read (%s/s), %s stored (%s/s)",
                  log_count(counts[0], (int64_t)result->pictures),
                  log_seconds(seconds, result->seconds), (double)result->pictures / total,
-                 log_bytes(bytes[0], (double)result->input_bytes / total),
-                 log_bytes(bytes[1], (double)result->payload_bytes / total));
+                 log_bytes(bytes[0], (double)result->input_bytes),
+                 log_bytes(bytes[1], (double)result->input_bytes / total),
+                 log_bytes(bytes[2], (double)result->payload_bytes),
+                 log_bytes(bytes[3], (double)result->payload_bytes / total));
         show_limits(result);
     }
     tally_describe(tally, text, sizeof text);
@@ -510,7 +512,6 @@ static int pack_unfinished(struct pack *pack, struct pack_result *result)
         .source = pack->source,
         .plan = &pack->plan,
         .settings = &pack->convert,
-        .shard_bytes = pack->settings.shard_size,
         .shards = pack->unfinished,
         .shard_count = pack->unfinished_count,
         .pictures_before = pack->pictures_before,

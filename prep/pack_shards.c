@@ -12,8 +12,8 @@
 #include "prep/tally.h"
 
 enum { BAD_SHOWN = 10 };
-/* Of a shard file. Only address space, and never reached by shards that are at all like planned. */
-#define MAP_LIMIT ((uint64_t)256 << 30)
+/* Bytes of a shard file in the format; what pictures really take is not known before. */
+#define SHARD_LIMIT ((uint64_t)1 << 42)
 
 struct run {
     const struct pack_work *work;
@@ -58,24 +58,12 @@ static void show_bad(const struct run *run, const char *name, const struct conve
 
 /* ---- one shard ---- */
 
-/* The address space for a shard of RECORDS records: more than any pictures need, or, for settings
- * where that is absurd, many times what was planned. */
-static uint64_t map_size(const struct run *run, uint32_t records)
-{
-    uint64_t largest, plenty = run->work->shard_bytes * 8;
-    uint64_t worst = estimate_worst(records, run->work->settings, &largest);
-    uint64_t size = shard_size_limit(records, worst, largest);
-    if (plenty < MAP_LIMIT)
-        plenty = MAP_LIMIT;
-    return size < plenty ? size : plenty;
-}
-
-static int open_writer(struct run *run, uint32_t shard, uint32_t records)
+static int open_writer(struct run *run, uint32_t shard)
 {
     char name[MANIFEST_SHARD_FILE_SIZE], path[FILES_PATH_SIZE];
     plan_shard_name(shard, name);
     int rc = files_join(path, run->work->folder, name);
-    return rc ? rc : shard_writer_open(&run->writer, path, map_size(run, records));
+    return rc ? rc : shard_writer_open(&run->writer, path, SHARD_LIMIT);
 }
 
 /* Wait for the next picture, with an eye on the clock and on the request to stop. */
@@ -94,8 +82,7 @@ static int next_item(struct run *run, struct pipeline_item *item)
     }
 }
 
-static int store(struct run *run, uint32_t shard, uint32_t records,
-                 const struct pipeline_item *item)
+static int store(struct run *run, uint32_t shard, const struct pipeline_item *item)
 {
     const struct source_file *file = source_file(run->work->source, item->file);
     const struct converted *converted = item->converted;
@@ -113,7 +100,7 @@ static int store(struct run *run, uint32_t shard, uint32_t records,
         return 0;
     }
     run->result->payload_bytes += converted->size;
-    if (!run->writer && (rc = open_writer(run, shard, records)))
+    if (!run->writer && (rc = open_writer(run, shard)))
         return rc;
     struct record record = {
         .label = file->label,
@@ -154,7 +141,7 @@ static int pack_shard(struct run *run, uint32_t shard)
         if ((rc = next_item(run, &item)))
             return rc;
         begin = work_seconds();
-        rc = store(run, shard, count, &item);
+        rc = store(run, shard, &item);
         run->result->write_seconds += work_seconds() - begin;
         pipeline_release(run->pipeline);
         if (rc)

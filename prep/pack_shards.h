@@ -18,7 +18,6 @@ struct pack_work {
     const struct source *source;
     const struct plan *plan;
     const struct convert_settings *settings;
-    uint64_t shard_bytes;   /* of the options */
     const uint32_t *shards; /* the unfinished ones, ascending */
     uint32_t shard_count;
     uint64_t pictures_before, bad_before; /* in finished shards, for the progress line */

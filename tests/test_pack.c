@@ -1,200 +1,15 @@
-/* prep pack as a whole, in this process and in children that are killed: the same bytes whatever
- * happens, nothing lost, nothing mixed. Draws its own pictures. */
+/* prep pack as a whole, in this process: what is stored, the same bytes for any jobs, what is
+ * refused, bad pictures, bounded memory. Draws its own pictures. */
 #include "prep/pack.h"
 
-#include <signal.h>
-#include <stdarg.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 #include "common/dataset.h"
-#include "common/decode.h"
-#include "common/files.h"
-#include "common/mem.h"
 #include "common/resample.h"
 #include "prep/pipeline.h"
 #include "prep/plan.h"
 #include "prep/source.h"
-#include "tests/test.h"
-
-/* ---- pictures ---- */
-
-enum { CLASSES = 6, PER_CLASS = 10, PICTURES = CLASSES * PER_CLASS };
-
-static const char *at(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-/* A path under the test's folder, valid to the end. */
-static const char *at(const char *format, ...)
-{
-    static struct mem_arena paths;
-    char path[FILES_PATH_SIZE], name[1024];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(name, sizeof name, format, arguments); // NOLINT: clang-tidy 14 does not see va_start
-    va_end(arguments);
-    CHECK_INT(files_join(path, test_folder(), name), 0);
-    return mem_arena_text(&paths, path, strlen(path));
-}
-
-static void write_file(const char *path, const void *bytes, size_t size)
-{
-    FILE *file = fopen(path, "wb");
-    CHECK(file != NULL);
-    if (!file)
-        return;
-    CHECK_INT(fwrite(bytes, 1, size, file), size);
-    fclose(file);
-}
-
-static void draw(struct picture *picture, int width, int height, int number)
-{
-    CHECK_INT(picture_resize(picture, width, height), 0);
-    for (int y = 0; y < height; y++)
-        for (int x = 0; x < width; x++) {
-            uint8_t *pixel = picture->rgb + ((size_t)y * (size_t)width + (size_t)x) * 3;
-            pixel[0] = (uint8_t)(x * (number % 5 + 1) / 2 + y);
-            pixel[1] = (uint8_t)((x / 16 + y / 16 + number) % 2 ? 200 : 40);
-            pixel[2] = (uint8_t)(number * 37 + y / 3);
-        }
-}
-
-/* SRC: CLASSES folders of PER_CLASS pictures, one of ten a PNG named .JPEG. */
-static const char *make_tree(const char *name)
-{
-    struct picture picture = {0};
-    struct decoder *decoder;
-    uint8_t *bytes = NULL;
-    size_t capacity = 0, size;
-    CHECK_INT(decoder_open(&decoder), 0);
-    for (int i = 0; i < PICTURES; i++) {
-        CHECK_INT(files_make_folder(at("%s/c%d", name, i / PER_CLASS)), 0);
-        draw(&picture, 300 + i % 7, 280 + i % 3, i);
-        if (i % 10 == 3)
-            CHECK_INT(decoder_write_png(&picture, &bytes, &capacity, &size), 0);
-        else
-            CHECK_INT(decoder_write_jpeg(decoder, &picture, 80, &bytes, &capacity, &size), 0);
-        write_file(at("%s/c%d/%d.JPEG", name, i / PER_CLASS, i), bytes, size);
-    }
-    mem_free(bytes);
-    picture_release(&picture);
-    decoder_close(decoder);
-    return at("%s", name);
-}
-
-/* ---- running ---- */
-
-/* prep pack SRC OUT with OPTIONS, words parted by blanks. */
-static int pack(const char *from, const char *to, const char *options)
-{
-    char text[1024], *words[40] = {"pack", (char *)from, (char *)to}, *rest = text;
-    int count = 3;
-    snprintf(text, sizeof text, "%s", options);
-    for (char *word; count < 39 && (word = strtok_r(rest, " ", &rest));)
-        words[count++] = word;
-    return pack_main(count, words);
-}
-
-/* The same in a child process; the caller waits for it. */
-static pid_t start(const char *from, const char *to, const char *options)
-{
-    fflush(stdout);
-    pid_t child = fork();
-    if (child == 0)
-        _exit(err_exit_code(pack(from, to, options)));
-    CHECK(child > 0);
-    return child;
-}
-
-/* Its exit code, or the negative of the signal that ended it. */
-static int end(pid_t child)
-{
-    int status = 0;
-    CHECK_INT(waitpid(child, &status, 0), child);
-    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
-}
-
-static size_t count_names(const char *folder)
-{
-    struct files_list list;
-    size_t count = 0;
-    if (!files_list(folder, &list)) {
-        count = list.count;
-        files_list_release(&list);
-    }
-    return count;
-}
-
-static bool exists(const char *folder, const char *name)
-{
-    char path[FILES_PATH_SIZE];
-    enum files_type type = FILES_NOTHING;
-    CHECK_INT(files_join(path, folder, name), 0);
-    CHECK_INT(files_type(path, &type, NULL), 0);
-    return type != FILES_NOTHING;
-}
-
-static char *read_text(const char *folder, const char *name)
-{
-    char path[FILES_PATH_SIZE];
-    uint8_t *bytes = NULL;
-    size_t size;
-    CHECK_INT(files_join(path, folder, name), 0);
-    CHECK_INT(files_read(path, (size_t)1 << 30, &bytes, &size), 0);
-    return (char *)bytes;
-}
-
-static void check_equal_file(const char *a, const char *b, const char *name)
-{
-    char path[2][FILES_PATH_SIZE];
-    uint8_t *bytes[2] = {NULL, NULL};
-    size_t size[2] = {0, 0};
-    files_join(path[0], a, name);
-    files_join(path[1], b, name);
-    for (int i = 0; i < 2; i++)
-        CHECK_INT(files_read(path[i], (size_t)1 << 30, &bytes[i], &size[i]), 0);
-    bool equal = bytes[0] && bytes[1] && size[0] == size[1] && !memcmp(bytes[0], bytes[1], size[0]);
-    if (!equal)
-        printf("%s and %s differ\n", path[0], path[1]);
-    CHECK(equal);
-    mem_free(bytes[0]);
-    mem_free(bytes[1]);
-}
-
-/* Two folders hold the same names and bytes. */
-static void check_equal(const char *a, const char *b)
-{
-    struct files_list names[2];
-    CHECK_INT(files_list(a, &names[0]), 0);
-    CHECK_INT(files_list(b, &names[1]), 0);
-    CHECK_INT(names[1].count, names[0].count);
-    for (size_t i = 0; i < names[0].count && i < names[1].count; i++) {
-        CHECK_TEXT(names[1].names[i], names[0].names[i]);
-        check_equal_file(a, b, names[0].names[i]);
-    }
-    files_list_release(&names[0]);
-    files_list_release(&names[1]);
-}
-
-/* The undisturbed run that others are compared with; 14 shards or so. */
-static const char options[] = "--shard-size 1MiB --jobs 2";
-
-static const char *tree(void)
-{
-    static char path[FILES_PATH_SIZE];
-    if (!path[0])
-        snprintf(path, sizeof path, "%s", make_tree("tree"));
-    return path;
-}
-
-static const char *reference(void)
-{
-    static char path[FILES_PATH_SIZE];
-    if (!path[0]) {
-        snprintf(path, sizeof path, "%s", at("reference.lmdb"));
-        CHECK_INT(pack(tree(), path, options), 0);
-    }
-    return path;
-}
+#include "tests/pack_tree.h"
 
 /* ---- what is stored ---- */
 
@@ -331,134 +146,6 @@ static void test_jpeg(void)
     decoder_close(decoder);
     dataset_close(rgb);
     dataset_close(jpeg);
-}
-
-/* ---- interruptions ---- */
-
-/* Let a child pack to TO until the folder has NAMES names, end it with SIGNAL; its exit code. */
-static int interrupt(const char *from, const char *to, const char *settings, size_t names,
-                     int number)
-{
-    pid_t child = start(from, to, settings);
-    for (;;) {
-        int status;
-        pid_t ended = waitpid(child, &status, WNOHANG);
-        CHECK(ended >= 0);
-        if (ended)
-            return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
-        if (count_names(to) >= names) {
-            kill(child, number);
-            return end(child);
-        }
-        usleep(300);
-    }
-}
-
-/* kill -9 again and again, a bit later each time, on the way to one data set. */
-static void test_killed_often(void)
-{
-    const char *to = at("killed.lmdb");
-    size_t all = count_names(reference()) * 2;
-    int killed = 0, code = -SIGKILL;
-    for (size_t names = 1; names < all && code == -SIGKILL; names++) {
-        code = interrupt(tree(), to, options, names, SIGKILL);
-        killed += code == -SIGKILL;
-        CHECK(code == -SIGKILL || code == 0);
-        CHECK(code == 0 || !exists(to, "manifest.json") || names > all / 2);
-    }
-    CHECK(killed >= 10);
-    CHECK_INT(pack(tree(), to, options), 0);
-    check_equal(reference(), to);
-}
-
-/* kill -9 at one moment, then to the end. */
-static void test_killed_once(void)
-{
-    size_t all = count_names(reference()) * 2;
-    for (size_t names = 2; names < all; names += 7) {
-        const char *to = at("once%zu.lmdb", names);
-        int code = interrupt(tree(), to, options, names, SIGKILL);
-        CHECK(code == -SIGKILL || code == 0);
-        CHECK_INT(pack(tree(), to, "--shard-size 1MiB --jobs 3"), 0);
-        check_equal(reference(), to);
-    }
-}
-
-static void test_stopped(void)
-{
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
-    for (int i = 0; i < 3; i++) {
-        const char *to = at("stopped%d.lmdb", i);
-        CHECK_INT(interrupt(tree(), to, options, 6, numbers[i]), 75);
-        CHECK(!exists(to, "manifest.json"));
-        CHECK(exists(to, "shard-00000.mdb"));
-        struct dataset *dataset;
-        CHECK_INT(dataset_open(&dataset, to), -ERR_INPUT);
-        CHECK_HAS(err_text(), "not finished");
-        CHECK_INT(pack(tree(), to, options), 0);
-        check_equal(reference(), to);
-    }
-}
-
-/* A journal that was damaged meanwhile costs its shard's work, nothing else; so does a short file.
- */
-static void test_damaged_state(void)
-{
-    const char *to = at("damaged.lmdb");
-    CHECK_INT(interrupt(tree(), to, options, 12, SIGTERM), 75);
-    char *journal = read_text(to, "shard-00001.json");
-    if (!journal)
-        return;
-    char *digit = strpbrk(strstr(journal, "payload_bytes"), "123456789");
-    *digit = *digit == '9' ? '8' : (char)(*digit + 1);
-    char path[FILES_PATH_SIZE];
-    CHECK_INT(files_join(path, to, "shard-00001.json"), 0);
-    write_file(path, journal, strlen(journal));
-    CHECK_INT(files_join(path, to, "shard-00000.mdb"), 0);
-    CHECK_INT(truncate(path, 4096), 0);
-    mem_free(journal);
-    CHECK_INT(pack(tree(), to, options), 0);
-    check_equal(reference(), to);
-
-    to = at("damaged-plan.lmdb");
-    CHECK_INT(interrupt(tree(), to, options, 6, SIGTERM), 75);
-    CHECK_INT(files_join(path, to, "plan.json"), 0);
-    CHECK_INT(truncate(path, 40), 0);
-    CHECK_INT(pack(tree(), to, options), -ERR_INPUT);
-    CHECK_HAS(err_text(), "begin again");
-}
-
-static void test_busy(void)
-{
-    const char *to = at("busy.lmdb");
-    struct files_lock *lock;
-    char path[FILES_PATH_SIZE];
-    CHECK_INT(interrupt(tree(), to, options, 6, SIGTERM), 75);
-    CHECK_INT(files_join(path, to, ".lock"), 0);
-    CHECK_INT(files_lock(&lock, path), 0);
-    CHECK_INT(pack(tree(), to, options), -ERR_BUSY);
-    CHECK_HAS(err_text(), "another run holds");
-    files_unlock(lock);
-    CHECK_INT(pack(tree(), to, options), 0);
-    check_equal(reference(), to);
-}
-
-/* No space: every file may grow to half a shard only. */
-static void test_no_space(void)
-{
-    const char *to = at("space.lmdb");
-    const struct rlimit limit = {600000, 600000};
-    fflush(stdout);
-    pid_t child = fork();
-    if (child == 0) {
-        setrlimit(RLIMIT_FSIZE, &limit);
-        _exit(err_exit_code(pack(tree(), to, options)));
-    }
-    CHECK_INT(end(child), ERR_IO);
-    CHECK(!exists(to, "shard-00000.mdb"));
-    CHECK(!exists(to, ".shard-00000.mdb.partial"));
-    CHECK_INT(pack(tree(), to, options), 0);
-    check_equal(reference(), to);
 }
 
 /* ---- refusals ---- */
@@ -631,34 +318,6 @@ static void test_all_bad(void)
 
 /* ---- input that changes or cannot be read ---- */
 
-/* A picture vanishes while others are packed: that is no bad picture. */
-static void test_vanished(void)
-{
-    const char *from = make_tree("vanished"), *to = at("vanished.lmdb");
-    struct source_settings settings = {0};
-    struct source *source;
-    struct plan plan;
-    char name[RECORD_NAME_LIMIT + 1], path[FILES_PATH_SIZE], saved[FILES_PATH_SIZE];
-    CHECK_INT(source_open(&source, from, &settings), 0);
-    CHECK_INT(plan_open(&plan, PICTURES, 0), 0);
-    source_name(source, plan.order[PICTURES - 1], name);
-    CHECK_INT(files_join(path, from, name), 0);
-    snprintf(saved, sizeof saved, "%s", at("saved.jpg"));
-
-    pid_t child = start(from, to, "--shard-size 1MiB --jobs 1");
-    while (!exists(test_folder(), "vanished.lmdb") || !exists(to, "plan.json"))
-        usleep(200);
-    CHECK_INT(rename(path, saved), 0);
-    CHECK_INT(end(child), ERR_INPUT);
-    CHECK(!exists(to, "manifest.json"));
-    CHECK(!exists(to, "bad.tsv"));
-    CHECK_INT(rename(saved, path), 0);
-    CHECK_INT(pack(from, to, options), 0);
-    check_equal(reference(), to);
-    plan_close(&plan);
-    source_close(source);
-}
-
 static void test_unreadable(void)
 {
     const char *from = at("unreadable"), *to = at("unreadable.lmdb");
@@ -780,19 +439,12 @@ static const struct test tests[] = {
     {"content",        test_content       },
     {"jobs",           test_jobs          },
     {"jpeg",           test_jpeg          },
-    {"killed_often",   test_killed_often  },
-    {"killed_once",    test_killed_once   },
-    {"stopped",        test_stopped       },
-    {"damaged_state",  test_damaged_state },
-    {"busy",           test_busy          },
-    {"no_space",       test_no_space      },
     {"other_options",  test_other_options },
     {"finished",       test_finished      },
     {"foreign_folder", test_foreign_folder},
     {"bad",            test_bad           },
     {"bad_killed",     test_bad_killed    },
     {"all_bad",        test_all_bad       },
-    {"vanished",       test_vanished      },
     {"unreadable",     test_unreadable    },
     {"allocations",    test_allocations   },
 };
