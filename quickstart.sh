@@ -46,7 +46,7 @@ if [ $# -eq 0 ]; then
     mkdir -p quickstart-data
     cd quickstart-data
     drawn
-    show "$train" --db train.lmdb --val val.lmdb --arch resnet18 --image-size 64 --batch-size 32 --epochs 18 --lr 0.02 \
+    show "$train" --db train.lmdb --val val.lmdb --arch resnet18 --image-size 64 --batch-size 32 --epochs 15 --lr 0.02 \
         --schedule cosine --schedule-unit step --warmup-epochs 1 --no-first-validation --name quickstart
     cat <<TXT
 
