@@ -559,6 +559,11 @@ int main(int argc, char **argv)
     int failed = 0;
     bool named = false;
     setvbuf(stdout, NULL, _IOLBF, 0);
+#ifdef __SANITIZE_THREAD__
+    /* Its locks are not seen, and what they guard is. */
+    printf("skipped: cuDNN is not built for the thread sanitizer\n");
+    return 77;
+#endif
     for (int i = 1; i < argc; i++) {
         all |= strcmp(argv[i], "--all") == 0;
         named |= strcmp(argv[i], "--all") != 0;

@@ -4,6 +4,7 @@
 # runs: only their headers are needed here, and no GPU.
 
 set(CUDA_ROOT "" CACHE PATH "Folder of the CUDA toolkit (bin/nvcc, include/, lib64/)")
+set(CUDA_ARCHITECTURES "80;86;89;90;100;120" CACHE STRING "Compute capabilities that kernels are compiled for, where nvcc knows them")
 set(CUDNN_ROOT "" CACHE PATH "Folder of another cuDNN (include/)")
 
 function(find_cuda)
@@ -42,15 +43,19 @@ function(find_cuda)
     return()
   endif()
 
-  # The architectures of the plan that this nvcc knows, and PTX of the newest for what comes after it.
+  # Those that this nvcc knows, and PTX of the newest for what comes after it.
   execute_process(COMMAND ${NVCC} --list-gpu-arch OUTPUT_VARIABLE known ERROR_QUIET)
   set(flags "")
-  foreach(sm 80 86 89 90 100 120)
+  foreach(sm IN LISTS CUDA_ARCHITECTURES)
     if(known MATCHES "compute_${sm}\n")
       list(APPEND flags -gencode=arch=compute_${sm},code=sm_${sm})
       set(newest ${sm})
     endif()
   endforeach()
+  if(NOT newest)
+    set(cuda_backend "no: nvcc of CUDA ${version} knows none of -DCUDA_ARCHITECTURES=${CUDA_ARCHITECTURES}" PARENT_SCOPE)
+    return()
+  endif()
   list(APPEND flags -gencode=arch=compute_${newest},code=compute_${newest})
 
   # nvcc needs a C++ compiler that it accepts: seen once, kept in the cache.
