@@ -13,8 +13,8 @@
  * Roofline: 256 x 1000 logits are 1 MB: 0.5 us of memory, 3 flops and an exponential each: what
  * counts is the depth of one row. A block of 256 threads takes a row, so that 1000 classes are 4
  * loads a thread; it goes over the row twice (the second time in the cache) rather than keep it in
- * registers, whose number would bound the classes. 1 kB of shared memory. Gradients are one thread
- * an element: the row's log is kept from the forward pass, so that no sum is made twice.
+ * registers, whose number would bound the classes. 128 bytes of shared memory. Gradients are one
+ * thread an element: the row's log is kept from the forward pass, so that no sum is made twice.
  */
 #include "kernels/device.cuh"
 

@@ -81,7 +81,7 @@ endif()
 
 # OUT = the objects that nvcc makes of KERNELS. gcc links them: no C++ runtime is needed.
 function(compile_kernels out)
-  set(flags -std=c++17 -O3 -Xcompiler=-Wall,-Wextra,-fPIC,-fno-threadsafe-statics,-fno-exceptions)
+  set(flags -std=c++17 -O3 -fmad=false -Xcompiler=-Wall,-Wextra,-fPIC,-fno-threadsafe-statics,-fno-exceptions)
   if(WERROR)
     list(APPEND flags -Werror=all-warnings -Xcompiler=-Werror)
   endif()
