@@ -12,6 +12,39 @@
 #include "tests/test.h"
 #include "train/backend.h"
 
+/* ---- the devices under test ---- */
+
+/* TOLERANCE: the largest |difference| / largest |value|, and the norm of the difference / norm of
+ * the values. */
+static const struct rig_device {
+    const char *name;
+    struct device_settings settings;
+    double largest, norm;
+} rig_devices[] = {
+    {"ref", {.threads = 1},                              0,      0   },
+    {"cpu", {.threads = 2},                              5e-5,   3e-5},
+    {"cpu", {.threads = 1},                              5e-5,   3e-5},
+    {"cpu", {.threads = 2, .precision = PRECISION_BF16}, 1.2e-2, 5e-3},
+};
+enum { RIG_DEVICES = sizeof rig_devices / sizeof *rig_devices };
+
+/* The backend of a row and its open device, or NULL; the first time it is said which, or why not.
+ */
+static inline const struct backend *rig_open_device(const struct rig_device *row,
+                                                    struct device **out)
+{
+    static bool said[RIG_DEVICES];
+    const struct backend *backend = backend_find(row->name);
+    bool open = backend && backend->open(out, &row->settings) == 0;
+
+    if (!said[row - rig_devices])
+        printf("device %s, %d threads, %s: %s%s\n", row->name, row->settings.threads,
+               row->settings.precision == PRECISION_BF16 ? "bf16" : "f32",
+               open ? "" : "left out: ", open ? backend->describe(*out) : err_text());
+    said[row - rig_devices] = true;
+    return open ? backend : NULL;
+}
+
 /* What is computed, and how net would have wired it. */
 struct op_case {
     enum op_kind kind;
@@ -87,7 +120,9 @@ struct rig_block {
     size_t bytes;
 };
 
-enum { RIG_GUARD = 1024, RIG_BLOCKS = 16, RIG_POISON = 0xFF, RIG_GAP = 32 };
+/* Fresh memory, guard zones and gaps are full of one byte (-1.7e38 as a float), poison of another
+ * (a NaN): a NaN that was read and written beyond the end shows, too. */
+enum { RIG_GUARD = 1024, RIG_BLOCKS = 16, RIG_FRESH = 0xFE, RIG_POISON = 0xFF, RIG_GAP = 32 };
 
 struct rig {
     const struct backend *backend;
@@ -115,7 +150,7 @@ static inline void *rig_alloc(struct rig *r, size_t bytes)
     CHECK((uintptr_t)base % 64 == 0);
     for (size_t i = 0; i < bytes; i += 97)
         CHECK(((unsigned char *)base)[i] == 0);
-    memset(base, RIG_POISON, bytes + 2 * RIG_GUARD);
+    memset(base, RIG_FRESH, bytes + 2 * RIG_GUARD);
     r->blocks[r->block_count++] = (struct rig_block){base, bytes};
     return (unsigned char *)base + RIG_GUARD;
 }
@@ -126,7 +161,7 @@ static inline void rig_check_guards(const struct rig *r, const char *after)
         for (size_t i = 0; i < 2 * RIG_GUARD; i++) {
             size_t at = i < RIG_GUARD ? i : r->blocks[b].bytes + i;
 
-            if (r->blocks[b].base[at] == RIG_POISON)
+            if (r->blocks[b].base[at] == RIG_FRESH)
                 continue;
             printf("%s: %s wrote beyond its memory: block %d of %zu bytes, at %td\n",
                    r->backend->name, after, b, r->blocks[b].bytes, (ptrdiff_t)at - RIG_GUARD);
@@ -141,11 +176,11 @@ static inline void rig_poison(void *memory, size_t bytes)
         memset(memory, RIG_POISON, bytes);
 }
 
-/* Is every byte still poison? */
+/* Is every byte as rig_alloc left it? */
 static inline bool rig_untouched(const void *memory, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++)
-        if (((const unsigned char *)memory)[i] != RIG_POISON)
+        if (((const unsigned char *)memory)[i] != RIG_FRESH)
             return false;
     return true;
 }
@@ -248,7 +283,7 @@ static inline void rig_describe(struct rig *r, const struct op_case *c)
     rig_add_parameters(r);
 }
 
-/* Flat blocks as net lays them, but with gaps of poison between parameters. */
+/* Flat blocks as net lays them, but with gaps between parameters. */
 static inline void rig_place_parameters(struct rig *r)
 {
     r->floats = RIG_GAP;
@@ -442,7 +477,7 @@ static inline void rig_get_parameter(struct rig *r, enum rig_output which, int i
              "parameter_get");
 }
 
-/* The gaps of a flat block are still poison. */
+/* The gaps of a flat block are untouched. */
 static inline void rig_check_gaps(const struct rig *r, const float *block, const char *after)
 {
     size_t at = 0;

@@ -3,9 +3,9 @@
  *
  * Steps of the training list of T ops, for lifetimes: 0 feeds the pictures, 1 .. T are the forward
  * calls, T + 1 .. 2T the backward calls in reverse order. Of the evaluation list of E ops: 0 feeds,
- * 1 .. E forward; E + 1 is after it, when logits and result are read. Preparing packed weights
- * comes before step 0, when the arena holds nothing but the evaluation list's packed weights; these
- * are made anew after every net_train, which uses the same bytes.
+ * 1 .. E forward. One step more comes after each, when logits and result are read. Preparing packed
+ * weights comes before step 0, when the arena holds nothing but the evaluation list's packed
+ * weights; these are made anew after every net_train, which uses the same bytes.
  */
 #include "train/net.h"
 
@@ -57,7 +57,8 @@ struct net {
     struct list training, evaluation;
     size_t floats, trained_floats; /* of the flat blocks of values, and of gradients */
     void *blocks[BLOCKS];
-    int micro_batches; /* since the last update */
+    int micro_batches;              /* since the last update */
+    const struct list *last_walked; /* whose logits stand in the arena */
     bool profiling;
     struct net_profile profile;
 };
@@ -206,10 +207,10 @@ static int backward_step(const struct list *list, size_t i)
     return 2 * (int)list->count - (int)i;
 }
 
-/* The steps of a list: one more than the last. */
-static int list_steps(const struct list *list)
+/* The step after the calls, and the last. */
+static int end_step(const struct list *list)
 {
-    return list->training ? 2 * (int)list->count + 1 : (int)list->count + 2;
+    return (list->training ? 2 : 1) * (int)list->count + 1;
 }
 
 static bool reads(const struct op *op, const struct tensor *t)
@@ -243,9 +244,8 @@ static void add_tensor(struct list *list, int i, struct tensor *made)
             add_thing(list, PART_GRADIENT, op, made->bytes, &made->gradients[op->residual_slot],
                       backward_step(list, k), backward_step(list, (size_t)i));
     }
-    /* The logits can be asked for after an evaluation. */
-    if (!list->training && made->role == TENSOR_LOGITS)
-        last = list_steps(list) - 1;
+    if (made->role == TENSOR_LOGITS)
+        last = end_step(list);
     add_thing(list, PART_ACTIVATION, owner, made->bytes, &made->data, first, last);
 }
 
@@ -253,7 +253,7 @@ static void add_tensor(struct list *list, int i, struct tensor *made)
 static void add_op_things(struct list *list, size_t i)
 {
     struct op *op = &list->ops[i];
-    int forward = forward_step(i), end = list_steps(list) - 1;
+    int forward = forward_step(i), end = end_step(list);
     int saved_until = op->kind == OP_LOSS ? end : list->training ? backward_step(list, i) : forward;
     struct memory_thing *workspace =
         add_thing(list, PART_WORKSPACE, op, op->workspace_bytes, &op->workspace, forward, forward);
@@ -292,7 +292,7 @@ static void describe_fullest(struct net *net, const struct list *list)
     uint64_t sums[PARTS] = {0};
     int fullest = 0;
 
-    memory_plan_floor(list->things, list->thing_count, list_steps(list), &fullest);
+    memory_plan_floor(list->things, list->thing_count, end_step(list) + 1, &fullest);
     for (size_t i = 0; i < list->thing_count; i++)
         if (memory_plan_lives(&list->things[i], fullest))
             sums[list->parts[i]] += list->things[i].bytes;
@@ -472,6 +472,7 @@ static int walk_forward(struct net *net, struct list *list)
         if (rc || (rc = measure(net, since, &net->profile.forward[op->kind])))
             return op_failed(net, op, "forward pass", rc);
     }
+    net->last_walked = list;
     return 0;
 }
 
@@ -572,7 +573,9 @@ int net_evaluate(struct net *net, const struct batch *batch, struct loss_result 
 
 int net_logits(struct net *net, float *out)
 {
-    const struct tensor *logits = net->evaluation.ops[net->evaluation.count - 1].in;
+    if (!net->last_walked)
+        return err_set(ERR_FAULT, "no pictures have gone through the network yet");
+    const struct tensor *logits = net->last_walked->ops[net->last_walked->count - 1].in;
     int rc = net->backend->tensor_get(net->device, logits, logits->data, out);
 
     return rc ? err_add(rc, "%s: reading the logits", net->backend->name) : 0;

@@ -53,7 +53,8 @@ int net_update(struct net *net, const struct sgd *sgd);
 /* One batch through the evaluation list. Folded weights are made anew after a change of parameters.
  */
 int net_evaluate(struct net *net, const struct batch *batch, struct loss_result *result);
-/* Logits of the last net_evaluate, batch x classes, f32. */
+/* Logits of the last net_train or net_evaluate, batch x classes, f32. ERR_FAULT before the first.
+ */
 int net_logits(struct net *net, float *out);
 
 /* One parameter or statistic from and to the host, parameter->count floats in the shape's order.
