@@ -535,8 +535,7 @@ static int judge(const struct sort *sort)
         there += sort->states[i] == THERE;
     if (sort->refused.count)
         return err_set(sort->conflicts ? ERR_MISMATCH : ERR_INPUT,
-                       "%zu files were refused (listed above, with the reasons); the others are in "
-                       "place",
+                       "refused: %zu, listed above with the reasons; all others are fine",
                        sort->refused.count);
     if (!sort->pictures && !there)
         return err_set(ERR_INPUT, "%s holds no ILSVRC2012_val_<8 digits>.JPEG%s", sort->val,

@@ -55,6 +55,7 @@ ok "same bytes"
 # kill -9 after more and more time, until a run gets through.
 for wait in 0.02 0.05 0.08 0.1 0.12 0.15 0.2 0.3 0.5 1 2 60; do
     timeout -s KILL $wait "$prep" pack "$data/fullsize" killed.lmdb "${settings[@]}" 2>err && break
+    sleep 0.5 # timeout kills itself too, and is gone before what it killed has let go of the lock
 done 2>/dev/null
 same whole.lmdb killed.lmdb
 ok "kill -9"
