@@ -88,7 +88,7 @@ int digest_file(const char *path, char out[33], uint64_t *size)
     int rc = -ERR_MEMORY, file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
         return err_errno("cannot open %s", path);
-    if ((buffer = mem_aligned(ROOM, "file buffer")) && !(rc = digest_open(&digest)) &&
+    if ((buffer = mem_aligned(ROOM, "file buffer")) && !(rc = digest_open(&digest)) && digest &&
         !(rc = add_file(digest, file, path, buffer, ROOM, size)))
         digest_value128(digest, out);
     digest_close(digest);

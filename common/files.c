@@ -42,7 +42,7 @@ static const char *split(const char *path, char out[FILES_PATH_SIZE])
 {
     const char *slash = strrchr(path, '/');
     if (!slash) {
-        strcpy(out, ".");
+        memcpy(out, ".", 2);
         return path;
     }
     size_t length = slash == path ? 1 : (size_t)(slash - path);
@@ -261,7 +261,7 @@ int files_read_into(const char *path, size_t limit, struct files_buffer *buffer)
         else
             rc = -ERR_MEMORY;
     }
-    if (!rc && !(rc = read_whole(file, path, buffer->bytes, size)))
+    if (!rc && buffer->bytes && !(rc = read_whole(file, path, buffer->bytes, size)))
         buffer->size = size;
     close(file);
     return rc;
@@ -438,7 +438,7 @@ int files_free_space(const char *path, uint64_t *bytes, uint64_t *inodes)
         if (errno != ENOENT || !strcmp(existing, ".") || !strcmp(existing, "/"))
             return err_errno("cannot ask for the free space at %s", existing);
         split(existing, parent);
-        strcpy(existing, parent);
+        memcpy(existing, parent, sizeof existing);
     }
     *bytes = (uint64_t)status.f_bavail * status.f_frsize;
     *inodes = status.f_files ? status.f_favail : UINT64_MAX;

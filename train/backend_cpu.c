@@ -350,7 +350,8 @@ int cpu_weights(struct device *device, const struct parameter *p, const struct c
             return 0;
         }
     }
-    if ((rc = mem_grow((void **)&device->weights, count, count + 1, sizeof *device->weights,
+    if ((rc = mem_grow((void **)&device->weights, count, count + 1,
+                       sizeof *device->weights, /* NOLINT(bugprone-sizeof-expression) */
                        "layouts of weights")))
         return rc;
     if (!(w = mem_array(1, sizeof *w, "layouts of weights")))
