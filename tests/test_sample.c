@@ -14,12 +14,7 @@
 #include "prep/draw.h"
 #include "prep/sample.h"
 
-/* What a sanitizer slows down twentyfold is done on less. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { TRAIN_PER_CLASS = 20, VAL_PER_CLASS = 10 };
-#else
 enum { TRAIN_PER_CLASS = 60, VAL_PER_CLASS = 30 };
-#endif
 
 /* A path below the test folder; the last four stay valid. */
 static const char *path_of(const char *name)
