@@ -46,9 +46,10 @@ static void cpu_close(struct device *device)
 {
     if (!device)
         return;
-    for (size_t i = 0; i < device->weights_count; i++)
-        close_weights(device->weights[i]);
-    mem_free(device->weights);
+    for (struct cpu_weights *w = device->weights, *next; w; w = next) {
+        next = w->next;
+        close_weights(w);
+    }
     mem_free(device->labels);
     adapter_close(device->adapter);
     mem_free(device);
@@ -339,32 +340,22 @@ out:
 int cpu_weights(struct device *device, const struct parameter *p, const struct cpu_weights **out)
 {
     const int o = (int)p->shape[0], i = (int)p->shape[1], k = (int)p->shape[2];
-    const size_t count = device->weights_count;
     struct cpu_weights *w;
     int rc;
 
-    for (size_t at = 0; at < count; at++) {
-        w = device->weights[at];
+    for (w = device->weights; w; w = w->next)
         if (w->o == o && w->i == i && w->k == k) {
             *out = w;
             return 0;
         }
-    }
-    if ((rc = mem_grow((void **)&device->weights, count, count + 1,
-                       sizeof *device->weights, /* NOLINT(bugprone-sizeof-expression) */
-                       "layouts of weights")))
-        return rc;
     if (!(w = mem_array(1, sizeof *w, "layouts of weights")))
         return -ERR_MEMORY;
-    w->o = o;
-    w->i = i;
-    w->k = k;
+    *w = (struct cpu_weights){.next = device->weights, .o = o, .i = i, .k = k};
     if ((rc = open_weights(device, w))) {
         close_weights(w);
         return rc;
     }
-    device->weights[device->weights_count++] = w;
-    *out = w;
+    *out = device->weights = w;
     return 0;
 }
 

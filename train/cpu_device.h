@@ -16,6 +16,7 @@
 
 /* How the weights of convolutions of one shape are stored. */
 struct cpu_weights {
+    struct cpu_weights *next;
     int o, i, k;
     struct adapter_weights *stored;
     struct adapter_reorder *from_plain, *to_plain; /* plain: O x I x K x K, as on the host */
@@ -29,9 +30,8 @@ struct device {
     size_t cache_bytes; /* what may be in use at once to find it in the cache again */
     struct adapter *adapter;
     const struct cpu_kernels *kernels;
-    struct cpu_weights **weights; /* one for each shape; they stay where they are */
-    size_t weights_count;
-    int32_t *labels; /* of the batch fed last; room for label_capacity */
+    struct cpu_weights *weights; /* one for each shape */
+    int32_t *labels;             /* of the batch fed last; room for label_capacity */
     size_t label_capacity;
     int rows;
     float table[256][3]; /* a byte of a picture, normalised */

@@ -33,6 +33,11 @@ INLINE vec choose(mask where, vec yes, vec no)
     return (vec)((where & (mask)yes) | (~where & (mask)no));
 }
 
+INLINE mask is_nan(vec v)
+{
+    return ((mask)v & 0x7fffffff) > 0x7f800000;
+}
+
 INLINE vec from_bf16(halves h)
 {
 #if defined(__AVX512F__)
@@ -50,7 +55,7 @@ INLINE halves to_bf16(vec v)
 #else
     const words bits = (words)v, rounded = bits + 0x7fff + ((bits >> 16) & 1);
     /* Rounding could carry a NaN into infinity or zero. */
-    const words safe = (words)choose(v != v, (vec)(bits | 0x400000), (vec)rounded);
+    const words safe = (words)choose(is_nan(v), (vec)(bits | 0x400000), (vec)rounded);
     return __builtin_convertvector(safe >> 16, halves);
 #endif
 }
@@ -409,7 +414,7 @@ INLINE void max_pool_column(const struct cpu_pool *pool, int image, int row, int
                         (size_t)(top + ky) * (size_t)pool->in.width + (size_t)(left + x0));
             for (int kx = x0; kx < x1; kx++, from += pool->in.pixel_step) {
                 const vec v = load(in, from, lanes, bf16);
-                const mask better = (v > best) | (v != v);
+                const mask better = (v > best) | is_nan(v);
                 best = choose(better, v, best);
                 index = (better & (ky * pool->kernel + kx)) | (~better & index);
             }

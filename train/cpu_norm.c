@@ -182,8 +182,8 @@ static void group_columns(const struct norm_work *work, size_t *first, size_t *l
 {
     const size_t columns = (size_t)work->norm.grid.columns;
 
-    *first = (size_t)(work->segment * work->cut.segment_columns);
-    *last = (size_t)(work->segment_end * work->cut.segment_columns);
+    *first = (size_t)work->segment * (size_t)work->cut.segment_columns;
+    *last = (size_t)work->segment_end * (size_t)work->cut.segment_columns;
     if (*last > columns)
         *last = columns;
 }
