@@ -77,4 +77,9 @@ void files_unlock(struct files_lock *lock);
  * inodes is UINT64_MAX where the file system does not count them. */
 int files_free_space(const char *path, uint64_t *bytes, uint64_t *inodes);
 
+/* Open /dev/null in the place of standard input, output and error where the program was started
+ * without them: what it prints would otherwise go into the next file it opens. Before anything is
+ * opened. */
+int files_open_standard(void);
+
 #endif

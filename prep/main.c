@@ -7,12 +7,11 @@
  * (argv[0] is the command's name) and returns 0 or a negative err code, and one row in the table
  * below.
  */
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/err.h"
+#include "common/files.h"
 #include "prep/inspect.h"
 #include "prep/pack.h"
 #include "prep/sample.h"
@@ -85,23 +84,9 @@ static int run(int argc, char **argv)
     return command->run(argc - 1, argv + 1);
 }
 
-/* A program that was started with a closed standard output or error would write its words into the
- * next file it opens. */
-static int open_standard_files(void)
-{
-    int file;
-    do
-        file = open("/dev/null", O_RDWR);
-    while (file >= 0 && file <= STDERR_FILENO);
-    if (file < 0)
-        return err_errno("cannot open /dev/null");
-    close(file);
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
-    int rc = open_standard_files();
+    int rc = files_open_standard();
     if (!rc)
         rc = run(argc, argv);
     /* A result that could not be written (a full disk behind a redirection) is not a success. */

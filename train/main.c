@@ -1,15 +1,33 @@
-/* train - trains a ResNet on packed data sets. Parses the settings, runs, prints the error, exits
- * by its kind. */
+/*
+ * main.c - train, the trainer: finds the command, prints the error and turns it into the exit code.
+ * Without a command's name it trains. Nothing else in train prints an error or exits.
+ *
+ * To add a command: a function `int NAME(int argc, char **argv)` that parses its own options
+ * (argv[0] is the command's name) and returns 0 or a negative err code, and one row in the table
+ * below.
+ */
 #include <stdio.h>
 #include <string.h>
 
 #include "common/decode.h"
 #include "common/err.h"
+#include "common/files.h"
+#include "common/stop.h"
 #include "train/backend.h"
 #include "train/settings.h"
-#include "common/stop.h"
 #include "train/trainer.h"
 #include "version.h"
+
+struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+};
+
+/* Ends with a row without a name. */
+static const struct command commands[] = {
+    {NULL, NULL, NULL},
+};
 
 static void print_version(void)
 {
@@ -19,20 +37,26 @@ static void print_version(void)
     printf("\n%s\n", decode_libraries());
 }
 
-static int run(int argc, char **argv)
+static void print_help(void)
+{
+    opts_help(&settings_command);
+    for (const struct command *c = commands; c->name; c++) {
+        if (c == commands)
+            printf("\nOther commands (train COMMAND --help):\n");
+        printf("  %-10s %s\n", c->name, c->summary);
+    }
+}
+
+static int train(int argc, char **argv)
 {
     struct settings settings;
     struct opts_result result;
     char name[64];
-    if (argc == 2 && !strcmp(argv[1], "--version")) {
-        print_version();
-        return 0;
-    }
     int rc = opts_parse(&settings_command, argc, argv, &settings, NULL, &result);
     if (rc)
         return rc;
     if (result.help) {
-        opts_help(&settings_command);
+        print_help();
         return 0;
     }
     if ((rc = settings_complete(&settings, name)))
@@ -41,9 +65,26 @@ static int run(int argc, char **argv)
     return trainer_run(&settings);
 }
 
+static int run(int argc, char **argv)
+{
+    if (argc == 2 && !strcmp(argv[1], "--version")) {
+        print_version();
+        return 0;
+    }
+    for (const struct command *c = commands; argc > 1 && c->name; c++)
+        if (!strcmp(argv[1], c->name))
+            return c->run(argc - 1, argv + 1);
+    return train(argc, argv);
+}
+
 int main(int argc, char **argv)
 {
-    int rc = run(argc, argv);
+    int rc = files_open_standard();
+    if (!rc)
+        rc = run(argc, argv);
+    /* A result that could not be written (a full disk behind a redirection) is not a success. */
+    if ((fflush(stdout) != 0 || ferror(stdout)) && !rc)
+        rc = err_errno("standard output: the result could not be written");
     if (rc == -ERR_STOPPED)
         fprintf(stderr, "train: %s\n", err_text());
     else if (rc)

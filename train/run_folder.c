@@ -108,7 +108,7 @@ int run_folder_record(const struct run_folder *folder, const struct settings *se
     char path[FILES_PATH_SIZE], value[FILES_PATH_SIZE];
     json_t *object = json_object(), *options = json_object();
     struct files_writer *writer;
-    char *text = NULL;
+    char *text;
     int rc = files_join(path, folder->runs, "settings.json");
     for (const struct opts_row *row = settings_command.rows; row->name; row++) {
         opts_value(row, settings, value, sizeof value);
@@ -121,9 +121,10 @@ int run_folder_record(const struct run_folder *folder, const struct settings *se
     json_object_set_new(object, "decoders", json_string(decode_libraries()));
     json_object_set_new(object, "db_digest", json_string(db_digest));
     json_object_set_new(object, "val_digest", val_digest ? json_string(val_digest) : json_null());
-    if (!rc && !(text = json_dumps(object, JSON_INDENT(2))))
+    text = json_dumps(object, JSON_INDENT(2));
+    if (!rc && !text)
         rc = err_set(ERR_MEMORY, "no memory for %s", path);
-    if (!rc && !(rc = files_writer_open(&writer, path))) {
+    else if (!rc && !(rc = files_writer_open(&writer, path))) {
         if ((rc = files_write(writer, text, strlen(text))) || (rc = files_write(writer, "\n", 1)))
             files_discard(writer);
         else

@@ -172,7 +172,7 @@ static int open_loaders(struct trainer *t)
             settings->db, loader_batches(t->batches), (long long)settings->batch_size,
             (long long)settings->accumulate);
     log_line("an epoch is %lld updates of %lld pictures", (long long)t->steps,
-             (long long)(settings->batch_size * settings->accumulate));
+             (long long)settings->batch_size * settings->accumulate);
     if (!t->val)
         return 0;
     wish.training = false;
