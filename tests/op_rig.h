@@ -516,7 +516,8 @@ static inline void rig_forward(struct rig *r, struct rig_results *out)
         rig_get_parameter(r, RIG_NEW_VAR, RIG_RUNNING_VAR - RIG_WEIGHT, r->values, out);
     }
     if (r->c->kind == OP_LOSS) {
-        rig_must(r, b->result(r->device, &r->op, &out->loss), "result");
+        rig_must(r, b->post(r->device, &r->op, 1), "post");
+        rig_must(r, b->result(r->device, 1, &out->loss), "result");
         out->outputs[RIG_LOSS].values = malloc(sizeof(float));
         out->outputs[RIG_LOSS].values[0] = (float)out->loss.loss;
         out->outputs[RIG_LOSS].count = 1;

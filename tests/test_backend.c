@@ -62,7 +62,8 @@ static void feed_normalises_pictures(void)
         struct device *device = NULL;
         const struct backend *backend = rig_open_device(&rig_devices[d], &device);
         struct tensor t = rig_tensor(TENSOR_PICTURES, N, 3, SIZE, SIZE);
-        struct batch batch = {2, SIZE, pixels, labels, records};
+        struct batch batch = {
+            .rows = 2, .size = SIZE, .pixels = pixels, .labels = labels, .records = records};
         struct rig r = {.backend = backend, .device = device};
 
         if (!backend)

@@ -272,7 +272,11 @@ static void fill_batch(struct batch *batch, uint8_t *pixels, int32_t *labels, ui
         labels[i] = i % NET_CLASSES;
         records[i] = (uint64_t)i;
     }
-    *batch = (struct batch){NET_BATCH, NET_SIZE, pixels, labels, records};
+    *batch = (struct batch){.rows = NET_BATCH,
+                            .size = NET_SIZE,
+                            .pixels = pixels,
+                            .labels = labels,
+                            .records = records};
 }
 
 static int run_steps(struct run *run, struct net *net, const struct batch *batch)

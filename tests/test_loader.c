@@ -11,6 +11,7 @@
 #include "common/mem.h"
 #include "common/resample.h"
 #include "common/work.h"
+#include "tests/unpack.h"
 #include "train/augment.h"
 #include "train/loader.h"
 
@@ -189,9 +190,14 @@ static struct loader *open_loader(struct dataset *dataset, const struct loader_s
 static uint64_t batch_digest(const struct batch *batch, int n)
 {
     const size_t bytes = (size_t)n * (size_t)batch->size * (size_t)batch->size * 3;
-    uint64_t parts[4] = {(uint64_t)batch->rows, digest64(batch->pixels, bytes),
+    uint8_t *unpacked = batch->packed ? mem_array(bytes, 1, "unpacked batch") : NULL;
+    if (unpacked)
+        unpack_batch(batch, n, unpacked);
+    uint64_t parts[4] = {(uint64_t)batch->rows,
+                         digest64(unpacked ? unpacked : batch->pixels, bytes),
                          digest64(batch->labels, (size_t)n * sizeof *batch->labels),
                          digest64(batch->records, (size_t)n * sizeof *batch->records)};
+    mem_free(unpacked);
     return digest64(parts, sizeof parts);
 }
 
@@ -204,6 +210,9 @@ static uint64_t next_digest(struct loader *loader, int n)
 }
 
 /* ---- what is in a batch ---- */
+
+/* What the loader asks of a backend that cuts and resizes pictures itself. */
+static const struct backend packing = {.name = "packing", .packs = true};
 
 /* One row, the straight way. */
 static void check_row(struct dataset *dataset, const struct loader_settings *settings,
@@ -237,7 +246,14 @@ static void check_row(struct dataset *dataset, const struct loader_settings *set
         CHECK_INT(augment_validate(resampler, &pixels, settings->resize, settings->size, expected),
                   0);
     }
-    CHECK(memcmp(expected, batch->pixels + (size_t)row * bytes, bytes) == 0);
+    if (batch->packed) {
+        uint8_t *unpacked = mem_array(bytes, 1, "row");
+        unpack_picture(batch->packed, row, settings->size, unpacked);
+        CHECK(memcmp(expected, unpacked, bytes) == 0);
+        mem_free(unpacked);
+    } else {
+        CHECK(memcmp(expected, batch->pixels + (size_t)row * bytes, bytes) == 0);
+    }
     picture_release(&picture);
     decoder_close(decoder);
     resampler_close(resampler);
@@ -281,14 +297,18 @@ static void content(void)
         check_epochs(dataset, &settings);
         settings.shuffle = ORDER_SHARDS;
         check_epochs(dataset, &settings);
+        settings.backend = &packing;
+        check_epochs(dataset, &settings);
         dataset_close(dataset);
     }
 }
 
-/* Batches of two epochs and a half are the same bytes for every number of workers and slots. */
+/* Batches of two epochs and a half are the same bytes for every number of workers, slots and
+ * borrowed batches, packed or not. */
 static void any_workers(void)
 {
     const int workers[] = {1, 2, 5, 2, 3, 1}, depths[] = {0, 0, 0, 1, 2, 7};
+    const int lent[] = {0, 3, 1, 1, 2, 4};
     const struct recipe *recipes[] = {&rgb_set, &jpeg_set};
     for (int r = 0; r < 2; r++) {
         struct dataset *dataset = open_set(recipes[r]);
@@ -298,10 +318,18 @@ static void any_workers(void)
             int differ = 0;
             settings.workers = workers[k];
             settings.depth = depths[k];
+            settings.lent = lent[k];
+            settings.backend = k % 2 ? &packing : NULL;
             struct loader *loader = open_loader(dataset, &settings);
+            const struct batch *kept[15];
+            uint64_t digests[15];
             CHECK_INT(loader_start(loader, 0, 0), 0);
             for (int b = 0; b < 15; b++) {
-                uint64_t digest = next_digest(loader, 8);
+                CHECK_INT(loader_next(loader, &kept[b]), 1);
+                const uint64_t digest = digests[b] = batch_digest(kept[b], 8);
+                /* Those before it that are still borrowed are as they were. */
+                for (int before = b - 1; before >= 0 && before > b - lent[k]; before--)
+                    CHECK(batch_digest(kept[before], 8) == digests[before]);
                 if (k == 0)
                     expected[b] = digest;
                 differ += digest != expected[b];

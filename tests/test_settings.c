@@ -25,7 +25,7 @@ static void the_table_is_sound(void)
     struct settings settings = defaults();
     CHECK_TEXT(settings.name, "resnet_152_sgd1_local");
     CHECK_TEXT(settings_arch(&settings), "resnet152");
-    CHECK_TEXT(settings_device(&settings), "auto");
+    CHECK_TEXT(settings.device, "auto");
     CHECK_INT(settings.val_resize, 256);
     CHECK_INT(settings.batch_size, 16);
     CHECK_INT(settings.workers, 4);
@@ -69,14 +69,15 @@ static void pairs_shape_the_numbers(void)
 {
     struct settings settings = defaults();
     struct settings_pair pairs[SETTINGS_PAIR_LIMIT];
-    size_t count = settings_pairs(&settings, "cpu", pairs);
+    size_t count = settings_pairs(&settings, "cpu", "f32", pairs);
+    CHECK(has_pair(pairs, count, "precision", "f32"));
     CHECK(has_pair(pairs, count, "lr", "0.1"));
     CHECK(has_pair(pairs, count, "device", "cpu"));
     CHECK(has_pair(pairs, count, "arch", "resnet152"));
     CHECK(!has_pair(pairs, count, "epochs", "100"));
     CHECK(!has_pair(pairs, count, "workers", "4"));
     settings.schedule = SCHEDULE_COSINE;
-    count = settings_pairs(&settings, "cpu", pairs);
+    count = settings_pairs(&settings, "cpu", "f32", pairs);
     CHECK(has_pair(pairs, count, "epochs", "100"));
 }
 

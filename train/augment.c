@@ -90,41 +90,71 @@ struct crop augment_random_crop(uint64_t seed, uint32_t epoch, uint64_t record, 
     return crop;
 }
 
+void augment_plan_train(const struct crop *crop, int size, struct augment_plan *out)
+{
+    *out = (struct augment_plan){
+        .across = {.from = crop->left, .in = crop->width,  .full = size, .count = size},
+        .down = {.from = crop->top,  .in = crop->height, .full = size, .count = size},
+        .flip = crop->flip,
+    };
+}
+
+/* IN pixels become FULL, of which SIZE at the centre count. */
+static struct augment_axis center_axis(int in, int full, int size)
+{
+    struct augment_axis axis = {.in = in, .full = full};
+    axis.first = full >= size ? resample_center(full, size) : 0;
+    axis.to = full >= size ? 0 : (size - full) / 2;
+    axis.count = full >= size ? size : full;
+    return axis;
+}
+
+int augment_plan_validate(int width, int height, int resize, int size, struct augment_plan *out)
+{
+    const int shorter = width < height ? width : height;
+    const int longer = width < height ? height : width;
+    int full_width, full_height;
+    if ((int64_t)resize * longer / shorter > 65535)
+        return err_set(ERR_INPUT,
+                       "a picture of %d x %d cannot be resized to a shorter side of %d: its longer "
+                       "side would be above 65,535",
+                       width, height, resize);
+    resample_size(width, height, resize, false, &full_width, &full_height);
+    *out = (struct augment_plan){
+        .across = center_axis(width, full_width, size),
+        .down = center_axis(height, full_height, size),
+    };
+    return 0;
+}
+
+int augment_run(struct resampler *resampler, const struct pixels *picture,
+                const struct augment_plan *plan, int size, uint8_t *out)
+{
+    const struct augment_axis *across = &plan->across, *down = &plan->down;
+    const size_t offset = (size_t)down->from * picture->stride + (size_t)across->from * 3;
+    const struct pixels cut = {picture->rgb + offset, across->in, down->in, picture->stride};
+    const struct resample_window window = {across->full, down->full,    across->first,
+                                           down->first,  across->count, down->count};
+    const int left = plan->flip ? size - across->to - across->count : across->to;
+    if (across->count < size || down->count < size)
+        memset(out, 0, (size_t)size * (size_t)size * 3);
+    return resampler_run(resampler, &cut, &window, plan->flip,
+                         out + ((size_t)down->to * (size_t)size + (size_t)left) * 3,
+                         (size_t)size * 3);
+}
+
 int augment_train(struct resampler *resampler, const struct pixels *picture,
                   const struct crop *crop, int size, uint8_t *out)
 {
-    const size_t offset = (size_t)crop->top * picture->stride + (size_t)crop->left * 3;
-    const struct pixels cut = {picture->rgb + offset, crop->width, crop->height, picture->stride};
-    const struct resample_window whole = {size, size, 0, 0, size, size};
-    return resampler_run(resampler, &cut, &whole, crop->flip, out, (size_t)size * 3);
-}
-
-/* Along one axis: LENGTH pixels from FROM of SIDE go to TO of SIZE. */
-static void center_axis(int side, int size, int *from, int *length, int *to)
-{
-    *from = side >= size ? resample_center(side, size) : 0;
-    *to = side >= size ? 0 : (size - side) / 2;
-    *length = side >= size ? size : side;
+    struct augment_plan plan;
+    augment_plan_train(crop, size, &plan);
+    return augment_run(resampler, picture, &plan, size, out);
 }
 
 int augment_validate(struct resampler *resampler, const struct pixels *picture, int resize,
                      int size, uint8_t *out)
 {
-    const int shorter = picture->width < picture->height ? picture->width : picture->height;
-    const int longer = picture->width < picture->height ? picture->height : picture->width;
-    struct resample_window window;
-    int to_x, to_y;
-    if ((int64_t)resize * longer / shorter > 65535)
-        return err_set(ERR_INPUT,
-                       "a picture of %d x %d cannot be resized to a shorter side of %d: its longer "
-                       "side would be above 65,535",
-                       picture->width, picture->height, resize);
-    resample_size(picture->width, picture->height, resize, false, &window.full_width,
-                  &window.full_height);
-    center_axis(window.full_width, size, &window.left, &window.width, &to_x);
-    center_axis(window.full_height, size, &window.top, &window.height, &to_y);
-    if (window.width < size || window.height < size)
-        memset(out, 0, (size_t)size * (size_t)size * 3);
-    return resampler_run(resampler, picture, &window, false,
-                         out + ((size_t)to_y * (size_t)size + (size_t)to_x) * 3, (size_t)size * 3);
+    struct augment_plan plan;
+    int rc = augment_plan_validate(picture->width, picture->height, resize, size, &plan);
+    return rc ? rc : augment_run(resampler, picture, &plan, size, out);
 }

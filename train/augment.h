@@ -24,6 +24,22 @@ struct crop {
 struct crop augment_random_crop(uint64_t seed, uint32_t epoch, uint64_t record, int width,
                                 int height);
 
+/* How a square is made of a picture, axis by axis: of its pixels [from, from + in) the outputs
+ * [first, first + count) of FULL are computed and lie from TO on; what is beside them is 0. */
+struct augment_axis {
+    int from, in, full, first, count, to;
+};
+struct augment_plan {
+    struct augment_axis across, down;
+    bool flip; /* afterwards */
+};
+
+/* The plans of augment_train and augment_validate, and what runs one; these fail as those do. */
+void augment_plan_train(const struct crop *crop, int size, struct augment_plan *out);
+int augment_plan_validate(int width, int height, int resize, int size, struct augment_plan *out);
+int augment_run(struct resampler *resampler, const struct pixels *picture,
+                const struct augment_plan *plan, int size, uint8_t *out);
+
 /* Cut, resize to SIZE x SIZE, mirror: OUT is SIZE x SIZE x 3. CROP lies inside PICTURE. Fails as
  * resampler_run. */
 int augment_train(struct resampler *resampler, const struct pixels *picture,

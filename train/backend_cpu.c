@@ -77,6 +77,8 @@ static int cpu_open(struct device **out, const struct device_settings *settings)
     int rc;
 
     adapter_machine(&machine);
+    if (settings->precision == PRECISION_FP16 || settings->precision == PRECISION_TF32)
+        return err_set(ERR_USAGE, "device cpu computes in f32 or bf16; use --precision f32");
     if (bf16 && !machine.bf16)
         return err_set(ERR_USAGE,
                        "--precision bf16 needs a CPU that computes with bf16 numbers (AVX512-BF16 "
@@ -454,10 +456,15 @@ static int cpu_backward(struct device *device, struct op *op, const float *value
     return ops[op->kind]->backward(device, op, values, gradients);
 }
 
-static int cpu_result(struct device *device, const struct op *loss, struct loss_result *out)
+static int cpu_post(struct device *device, const struct op *loss, int slot)
 {
-    (void)device;
-    memcpy(out, loss->saved, sizeof *out);
+    memcpy(&device->results[slot], loss->saved, sizeof device->results[slot]);
+    return 0;
+}
+
+static int cpu_result(struct device *device, int slot, struct loss_result *out)
+{
+    *out = device->results[slot];
     return 0;
 }
 
@@ -547,6 +554,7 @@ static int cpu_sync(struct device *device)
 
 const struct backend backend_cpu = {
     .name = "cpu",
+    .precision = PRECISION_F32,
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,
@@ -560,6 +568,7 @@ const struct backend backend_cpu = {
     .forward = cpu_forward,
     .backward = cpu_backward,
     .feed = cpu_feed,
+    .post = cpu_post,
     .result = cpu_result,
     .update = cpu_update,
     .accumulate = cpu_accumulate,

@@ -22,7 +22,7 @@ static int ref_open(struct device **out, const struct device_settings *settings)
 {
     struct device *device;
 
-    if (settings->precision != PRECISION_F32)
+    if (settings->precision != PRECISION_F32 && settings->precision != PRECISION_AUTO)
         return err_set(ERR_USAGE, "device ref computes in f32 only; use --precision f32");
     if (!(device = mem_array(1, sizeof *device, "device ref")))
         return -ERR_MEMORY;
@@ -134,10 +134,15 @@ static int ref_feed(struct device *device, const struct batch *batch, struct ten
     return 0;
 }
 
-static int ref_result(struct device *device, const struct op *loss, struct loss_result *out)
+static int ref_post(struct device *device, const struct op *loss, int slot)
 {
-    (void)device;
-    memcpy(out, loss->saved, sizeof *out);
+    memcpy(&device->results[slot], loss->saved, sizeof device->results[slot]);
+    return 0;
+}
+
+static int ref_result(struct device *device, int slot, struct loss_result *out)
+{
+    *out = device->results[slot];
     return 0;
 }
 
@@ -242,6 +247,7 @@ static int ref_sync(struct device *device)
 
 const struct backend backend_ref = {
     .name = "ref",
+    .precision = PRECISION_F32,
     .open = ref_open,
     .close = ref_close,
     .describe = ref_describe,
@@ -255,6 +261,7 @@ const struct backend backend_ref = {
     .forward = ref_forward,
     .backward = ref_backward,
     .feed = ref_feed,
+    .post = ref_post,
     .result = ref_result,
     .update = ref_update,
     .accumulate = ref_accumulate,

@@ -34,6 +34,7 @@ struct device {
     int32_t *labels;             /* of the batch fed last; room for label_capacity */
     size_t label_capacity;
     int rows;
+    struct loss_result results[BACKEND_RESULTS];
     float table[256][3]; /* a byte of a picture, normalised */
     char description[128];
 };

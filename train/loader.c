@@ -2,7 +2,8 @@
  * One lock guards the counters of the ring; pixels, labels and record numbers are written outside
  * of it. Batches are numbered from loader_start on:
  *
- * released  the trainer is done with those below; <= claimed
+ * released  the trainer is done with those below; <= claimed; those from here to released + lent
+ *           - 1 are the trainer's
  * claimed   all rows of those below were taken by workers, and claimed_row rows of this one;
  *           <= planned, <= released + depth
  * planned   the record numbers of those below are written, their pages were asked for;
@@ -32,6 +33,8 @@
 
 struct slot {
     struct batch batch;
+    struct packed packed; /* batch points to it where batches are packed */
+    struct packed_block block;
     uint32_t epoch;
     int done;          /* rows that are finished, or have failed */
     int failed_row;    /* the first row that failed */
@@ -56,10 +59,11 @@ struct loader {
     int64_t order_epoch; /* its current epoch; -1: none */
 
     struct slot *slots;
-    uint8_t *pixels; /* of all slots, row after row */
-    size_t row_bytes;
-    int32_t *labels; /* of all slots */
-    uint64_t *plan;  /* plan_depth x batch records */
+    uint8_t *pixels;                 /* of all slots, row after row, or their blocks */
+    size_t row_bytes, block_bytes;   /* block_bytes 0: batches are squares */
+    struct packed_picture *pictures; /* of all slots, where they are packed */
+    int32_t *labels;                 /* of all slots */
+    uint64_t *plan;                  /* plan_depth x batch records */
     uint32_t depth, plan_depth;
 
     struct worker *workers;
@@ -71,7 +75,8 @@ struct loader {
     atomic_bool cancel;   /* workers leave what they are doing */
 
     /* Under the lock: */
-    bool running, closing, planning, lent;
+    bool running, closing, planning;
+    int lent; /* batches that are the trainer's */
     int busy; /* workers at work outside the lock */
     uint64_t released, claimed, planned, end;
     int claimed_row;
@@ -170,6 +175,8 @@ static bool claim_item(struct loader *loader, struct item *item)
         locate(loader, number, &slot->epoch, &batch);
         slot->batch.rows = rows;
         slot->batch.records = plan_of(loader, number);
+        if (loader->block_bytes)
+            packed_begin(&slot->block, loader->settings.batch, loader->settings.size);
     }
     item->slot = slot;
     item->from = loader->claimed_row;
@@ -193,7 +200,8 @@ static void clear_tail(struct loader *loader, const struct slot *slot)
 {
     const size_t from = row_of(loader, slot) + (size_t)slot->batch.rows;
     const size_t rows = (size_t)(loader->settings.batch - slot->batch.rows);
-    memset(loader->pixels + from * loader->row_bytes, 0, rows * loader->row_bytes);
+    if (!loader->block_bytes)
+        memset(loader->pixels + from * loader->row_bytes, 0, rows * loader->row_bytes);
     memset(loader->labels + from, 0, rows * sizeof *loader->labels);
 }
 
@@ -216,9 +224,14 @@ static void make_item(struct worker *worker, const struct item *item)
     loader->busy++;
     pthread_mutex_unlock(&loader->mutex);
     while (!rc && row < item->to && !atomic_load(&loader->cancel)) {
-        const size_t place = row_of(loader, slot) + (size_t)row;
-        rc = row_make(worker->maker, slot->batch.records[row], slot->epoch,
-                      loader->pixels + place * loader->row_bytes, &loader->labels[place], &times);
+        const size_t at = row_of(loader, slot) + (size_t)row;
+        const struct row_place place = {
+            .pixels = loader->block_bytes ? NULL : loader->pixels + at * loader->row_bytes,
+            .block = &slot->block,
+            .row = row,
+        };
+        rc = row_make(worker->maker, slot->batch.records[row], slot->epoch, &place,
+                      &loader->labels[at], &times);
         row++;
     }
     if (rc)
@@ -386,36 +399,87 @@ static uint32_t divide_up(uint32_t a, uint32_t b)
     return a / b + (a % b != 0);
 }
 
+/* Pixels or blocks of all slots: of the device where it has memory for that. */
+static int make_pixels(struct loader *loader, size_t rows)
+{
+    const struct loader_settings *settings = &loader->settings;
+    const struct backend *backend = settings->backend;
+    size_t bytes;
+    int rc = 0;
+
+    loader->row_bytes = (size_t)settings->size * (size_t)settings->size * 3;
+    if (backend && backend->packs &&
+        (rc = packed_capacity(settings->batch, settings->size, loader->manifest->largest_width,
+                              loader->manifest->largest_height, &loader->block_bytes)))
+        return rc;
+    if (loader->block_bytes ? !mem_multiply(loader->depth, loader->block_bytes, &bytes)
+                            : !mem_multiply(rows, loader->row_bytes, &bytes))
+        return err_set(ERR_MEMORY, "%u batches of %d pictures of %d pixels do not fit into memory",
+                       loader->depth, settings->batch, settings->size);
+    if (backend && backend->host_alloc)
+        rc = backend->host_alloc(settings->device, bytes, (void **)&loader->pixels);
+    else if (!(loader->pixels = mem_aligned(bytes, "batches of pictures")))
+        rc = -ERR_MEMORY;
+    loader->memory += rc ? 0 : bytes;
+    return rc;
+}
+
+static void release_pixels(struct loader *loader)
+{
+    const struct backend *backend = loader->settings.backend;
+    if (backend && backend->host_alloc && loader->pixels)
+        backend->host_release(loader->settings.device, loader->pixels);
+    else
+        mem_free(loader->pixels);
+}
+
+static void bind_slot(struct loader *loader, struct slot *slot)
+{
+    const size_t row = row_of(loader, slot);
+    slot->batch.size = loader->settings.size;
+    slot->batch.labels = loader->labels + row;
+    if (!loader->block_bytes) {
+        slot->batch.pixels = loader->pixels + row * loader->row_bytes;
+        return;
+    }
+    slot->block.bytes = loader->pixels + (size_t)(slot - loader->slots) * loader->block_bytes;
+    slot->block.pictures = loader->pictures + row;
+    slot->block.capacity = loader->block_bytes;
+    slot->packed.pictures = slot->block.pictures;
+    slot->packed.block = slot->block.bytes;
+    slot->batch.packed = &slot->packed;
+}
+
 static int make_ring(struct loader *loader)
 {
     const struct loader_settings *settings = &loader->settings;
     const uint32_t batch = (uint32_t)settings->batch, ahead = divide_up(AHEAD_PICTURES, batch);
-    size_t rows, bytes;
+    const uint32_t lent = settings->lent ? (uint32_t)settings->lent : 1;
+    size_t rows;
+    int rc;
 
-    loader->depth = settings->depth ? (uint32_t)settings->depth
-                                    : 2 + divide_up((uint32_t)settings->workers * ITEM_ROWS, batch);
+    loader->settings.lent = (int)lent;
+    loader->depth = settings->depth
+                        ? (uint32_t)settings->depth
+                        : 1 + lent + divide_up((uint32_t)settings->workers * ITEM_ROWS, batch);
+    assert(loader->depth >= lent);
     loader->plan_depth = loader->depth + (ahead > AHEAD_BATCHES ? ahead : AHEAD_BATCHES);
-    loader->row_bytes = (size_t)settings->size * (size_t)settings->size * 3;
-    if (!mem_multiply(loader->depth, batch, &rows) ||
-        !mem_multiply(rows, loader->row_bytes, &bytes))
-        return err_set(ERR_MEMORY, "%u batches of %u pictures of %d pixels do not fit into memory",
-                       loader->depth, batch, settings->size);
-    loader->pixels = mem_aligned(bytes, "batches of pictures");
-    if (!loader->pixels)
+    if (!mem_multiply(loader->depth, batch, &rows))
+        return err_set(ERR_MEMORY, "%u batches of %u pictures do not fit into memory",
+                       loader->depth, batch);
+    if ((rc = make_pixels(loader, rows)))
+        return rc;
+    if (loader->block_bytes &&
+        !(loader->pictures = take(loader, rows, sizeof *loader->pictures, "pictures of batches")))
         return -ERR_MEMORY;
-    loader->memory += bytes;
     loader->slots = take(loader, loader->depth, sizeof *loader->slots, "batches");
     loader->labels = take(loader, rows, sizeof *loader->labels, "labels of batches");
     loader->plan =
         take(loader, (size_t)loader->plan_depth * batch, sizeof *loader->plan, "planned records");
     if (!loader->slots || !loader->labels || !loader->plan)
         return -ERR_MEMORY;
-    for (uint32_t s = 0; s < loader->depth; s++) {
-        struct slot *slot = &loader->slots[s];
-        slot->batch.size = settings->size;
-        slot->batch.pixels = loader->pixels + row_of(loader, slot) * loader->row_bytes;
-        slot->batch.labels = loader->labels + row_of(loader, slot);
-    }
+    for (uint32_t s = 0; s < loader->depth; s++)
+        bind_slot(loader, &loader->slots[s]);
     return 0;
 }
 
@@ -485,7 +549,8 @@ void loader_close(struct loader *loader)
     mem_free(loader->records);
     mem_free(loader->shard_sizes);
     mem_free(loader->slots);
-    mem_free(loader->pixels);
+    release_pixels(loader);
+    mem_free(loader->pictures);
     mem_free(loader->labels);
     mem_free(loader->plan);
     mem_free(loader->workers);
@@ -514,6 +579,11 @@ uint64_t loader_memory(const struct loader *loader)
     return loader->memory;
 }
 
+size_t loader_packed_bytes(const struct loader *loader)
+{
+    return loader->block_bytes;
+}
+
 int loader_start(struct loader *loader, uint32_t epoch, uint32_t first)
 {
     const uint32_t batches = order_batches(loader->order);
@@ -530,7 +600,7 @@ int loader_start(struct loader *loader, uint32_t epoch, uint32_t first)
     atomic_store(&loader->cancel, false);
     loader->first_epoch = epoch;
     loader->first_batch = first;
-    loader->lent = false;
+    loader->lent = 0;
     loader->released = loader->claimed = loader->planned = 0;
     loader->claimed_row = 0;
     loader->end = loader->settings.training
@@ -546,13 +616,14 @@ int loader_start(struct loader *loader, uint32_t epoch, uint32_t first)
     return 0;
 }
 
-/* The trainer is done with the batch it has. Called with the lock. */
+/* The trainer is done with its oldest batch, if it has all that it may have. Called with the lock.
+ */
 static void release_batch(struct loader *loader)
 {
-    if (!loader->lent)
+    if (loader->lent < loader->settings.lent)
         return;
     slot_of(loader, loader->released)->done = 0;
-    loader->lent = false;
+    loader->lent--;
     loader->released++;
     pthread_cond_broadcast(&loader->work);
 }
@@ -562,9 +633,10 @@ int loader_next(struct loader *loader, const struct batch **out)
     int rc = 0;
     pthread_mutex_lock(&loader->mutex);
     release_batch(loader);
-    if (loader->released < loader->end) {
-        struct slot *slot = slot_of(loader, loader->released);
-        const int rows = rows_of(loader, loader->released);
+    const uint64_t number = loader->released + (uint64_t)loader->lent;
+    if (number < loader->end) {
+        struct slot *slot = slot_of(loader, number);
+        const int rows = rows_of(loader, number);
         if (slot->done < rows) {
             const double begin = work_seconds();
             while (slot->done < rows)
@@ -572,7 +644,8 @@ int loader_next(struct loader *loader, const struct batch **out)
             loader->times.wait += work_seconds() - begin;
         }
         rc = slot->failed.kind ? err_raise(&slot->failed) : 1;
-        loader->lent = rc == 1;
+        loader->lent += rc == 1;
+        slot->packed.bytes = atomic_load(&slot->block.used);
         *out = &slot->batch;
     }
     pthread_mutex_unlock(&loader->mutex);

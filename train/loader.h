@@ -26,6 +26,13 @@ struct loader_settings {
      * data set, copied. NULL: as stored. CLASSES: the network's, to check against. */
     const int32_t *labels;
     int classes;
+    /* Batches that are borrowed at once: one is the caller's until LENT further calls of
+     * loader_next; 0 = 1. */
+    int lent;
+    /* A backend that packs gets packed batches, in memory of DEVICE's. NULL: squares. Both are
+     * borrowed and outlive the loader. */
+    const struct backend *backend;
+    struct device *device;
 };
 
 /* Where the time goes: of the trainer (waiting for data) and of the workers, summed over them, in
@@ -49,12 +56,15 @@ uint64_t loader_images(const struct loader *loader);
 uint64_t loader_left_out(const struct loader *loader);
 uint32_t loader_batches(const struct loader *loader);
 uint64_t loader_memory(const struct loader *loader);
+/* Bytes of a packed batch's block; 0 where batches are squares. */
+size_t loader_packed_bytes(const struct loader *loader);
 
 /* Begin EPOCH at batch FIRST (resume; 0 .. loader_batches, the last being the next epoch's first),
  * going on through the epochs that follow by itself (training) or ending after one (validation).
  * May be called again at any time: what was read ahead is dropped. ERR_USAGE: no such batch. */
 int loader_start(struct loader *loader, uint32_t epoch, uint32_t first);
-/* The next batch, borrowed until the next call of loader_next, loader_start or loader_close. 1, or
+/* The next batch, borrowed until the next call of loader_next (or the one after some more: LENT),
+ * loader_start or loader_close. 1, or
  * 0 at the end of validation. A damaged record or label out of range is ERR_INPUT, naming shard and
  * record; it comes in the place of its batch, after all batches before it, and stays until
  * loader_start. */

@@ -59,6 +59,7 @@ struct net {
     void *blocks[BLOCKS];
     int micro_batches;              /* since the last update */
     const struct list *last_walked; /* whose logits stand in the arena */
+    uint64_t posted, collected;     /* results, ever; number i lies under slot i % NET_RESULTS */
     bool profiling;
     struct net_profile profile;
 };
@@ -148,16 +149,20 @@ static int check_norm(const struct op *op)
 
 static int set_up_ops(struct net *net, struct list *list)
 {
-    for (struct op *op = list->ops; op < list->ops + list->count; op++) {
-        int rc = list->training ? check_norm(op) : 0;
+    int rc;
 
-        if (rc)
+    for (struct op *op = list->ops; op < list->ops + list->count; op++) {
+        if (list->training && (rc = check_norm(op)))
             return rc;
         op->packed_bytes = op->saved_bytes = op->workspace_bytes = 0;
         op->backward_reads_in = op->backward_reads_out = false;
         op->state = op->packed = op->saved = op->workspace = NULL;
-        rc = net->backend->op_setup(net->device, op, list->training);
-        if (rc)
+    }
+    if (net->backend->list_setup &&
+        (rc = net->backend->list_setup(net->device, list->ops, list->count, list->training)))
+        return err_add(rc, "%s", net->backend->name);
+    for (struct op *op = list->ops; op < list->ops + list->count; op++) {
+        if ((rc = net->backend->op_setup(net->device, op, list->training)))
             return op_failed(net, op, "setup", rc);
         list->set_up++;
     }
@@ -320,7 +325,13 @@ static int plan(struct net *net)
     bool fuller = training && net->training.arena >= net->evaluation.arena;
     p->arena = fuller ? net->training.arena : net->evaluation.arena;
     describe_fullest(net, fuller ? &net->training : &net->evaluation);
-    p->total = p->values + p->gradients + p->momenta + p->accumulated + p->packed + p->arena;
+    if (net->backend->reserve &&
+        (rc = net->backend->reserve(net->device, net->model->parameters, net->model->trained_count,
+                                    net->trained_floats, net->settings.packed_bytes, training, true,
+                                    &p->own)))
+        return rc;
+    p->total = p->values + p->gradients + p->momenta + p->accumulated + p->packed + p->arena +
+               p->own.copies + p->own.staging;
     return 0;
 }
 
@@ -338,6 +349,10 @@ static int allocate(struct net *net)
     for (int i = 0; i < BLOCKS && !rc; i++)
         if (bytes[i])
             rc = net->backend->alloc(net->device, (size_t)bytes[i], &net->blocks[i]);
+    if (!rc && net->backend->reserve)
+        rc = net->backend->reserve(net->device, net->model->parameters, net->model->trained_count,
+                                   net->trained_floats, net->settings.packed_bytes,
+                                   net->settings.training, false, &net->plan.own);
     if (!rc)
         return 0;
     return err_add(
@@ -489,12 +504,32 @@ static int walk_backward(struct net *net, struct list *list)
     return 0;
 }
 
-static int read_result(struct net *net, const struct list *list, struct loss_result *result)
+int net_result(struct net *net, struct loss_result *result)
+{
+    if (net->collected == net->posted)
+        return err_set(ERR_FAULT, "no result of the network is outstanding");
+    int rc = net->backend->result(net->device, (int)(net->collected % NET_RESULTS), result);
+
+    if (rc)
+        return err_add(rc, "%s: the loss of a batch", net->backend->name);
+    net->collected++;
+    return 0;
+}
+
+/* Keep the result of LIST's walk; *RESULT, unless NULL, gets it at once. */
+static int post_result(struct net *net, const struct list *list, struct loss_result *result)
 {
     const struct op *loss = &list->ops[list->count - 1];
-    int rc = result ? net->backend->result(net->device, loss, result) : 0;
 
-    return rc ? op_failed(net, loss, "result", rc) : 0;
+    if (result)
+        net->collected = net->posted;
+    else if (net->posted - net->collected == NET_RESULTS)
+        net->collected++;
+    int rc = net->backend->post(net->device, loss, (int)(net->posted % NET_RESULTS));
+    if (rc)
+        return op_failed(net, loss, "result", rc);
+    net->posted++;
+    return result ? net_result(net, result) : 0;
 }
 
 /* Add the gradients to the sums of this update. */
@@ -509,6 +544,26 @@ static int accumulate(struct net *net)
     return 0;
 }
 
+/* Forward, backward, sums: the calls of one micro-batch, or a recording of them. */
+static int walk_training(struct net *net)
+{
+    struct list *list = &net->training;
+    enum backend_walk walk = net->micro_batches ? WALK_MORE : WALK_FIRST;
+    const struct backend *backend = net->backend;
+    bool recording = backend->walk_begin && !net->profiling, played = false;
+    int rc = recording ? backend->walk_begin(net->device, walk, &played) : 0;
+
+    if (rc)
+        return err_add(rc, "%s: a step", backend->name);
+    if (!played && !(rc = walk_forward(net, list)) && !(rc = walk_backward(net, list)) &&
+        net->settings.accumulate)
+        rc = accumulate(net);
+    if (recording)
+        rc = backend->walk_end(net->device, walk, rc);
+    net->last_walked = list;
+    return rc;
+}
+
 /* ERR_FAULT when the network was opened for less. */
 static int check_use(const struct net *net, bool training)
 {
@@ -516,6 +571,13 @@ static int check_use(const struct net *net, bool training)
         return err_set(ERR_FAULT, "this network was opened %s",
                        net->settings.plan_only ? "to plan its memory only" : "for evaluation only");
     return 0;
+}
+
+int net_upload(struct net *net, const struct batch *batch)
+{
+    int rc = net->backend->upload ? net->backend->upload(net->device, batch) : 0;
+
+    return rc ? err_add(rc, "%s: bringing a batch to the device", net->backend->name) : 0;
 }
 
 int net_train(struct net *net, const struct batch *batch, struct loss_result *result)
@@ -528,12 +590,11 @@ int net_train(struct net *net, const struct batch *batch, struct loss_result *re
     /* The arena loses the folded weights, and the running statistics move. */
     net->evaluation.stale = true;
     if ((rc = prepare_list(net, list)) || (rc = feed(net, list, batch)) ||
-        (rc = walk_forward(net, list)) || (rc = walk_backward(net, list)) ||
-        (net->settings.accumulate && (rc = accumulate(net))))
+        (rc = walk_training(net)))
         return rc;
     net->micro_batches = net->settings.accumulate ? net->micro_batches + 1 : 1;
     net->profile.steps++;
-    return read_result(net, list, result);
+    return post_result(net, list, result);
 }
 
 /* The block of gradients that an update takes. */
@@ -568,7 +629,7 @@ int net_evaluate(struct net *net, const struct batch *batch, struct loss_result 
     if ((rc = check_use(net, false)) || (rc = prepare_list(net, list)) ||
         (rc = feed(net, list, batch)) || (rc = walk_forward(net, list)))
         return rc;
-    return read_result(net, list, result);
+    return post_result(net, list, result);
 }
 
 int net_logits(struct net *net, float *out)
@@ -582,6 +643,25 @@ int net_logits(struct net *net, float *out)
 }
 
 /* ---- parameters ---- */
+
+const char *const *net_number_names(const struct net *net)
+{
+    return net->backend->numbers ? net->backend->numbers(net->device) : NULL;
+}
+
+int net_numbers_get(struct net *net, double *out)
+{
+    int rc = net->backend->numbers_get(net->device, out);
+
+    return rc ? err_add(rc, "%s: reading the device's numbers", net->backend->name) : 0;
+}
+
+int net_numbers_set(struct net *net, const double *in)
+{
+    int rc = net->backend->numbers_set(net->device, in);
+
+    return rc ? err_add(rc, "%s: writing the device's numbers", net->backend->name) : 0;
+}
 
 /* The flat block, or NULL with ERR_FAULT set where it does not have the parameter. */
 static float *block_of(const struct net *net, enum net_block block, const struct parameter *p)

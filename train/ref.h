@@ -11,6 +11,7 @@ struct device {
     int32_t *labels; /* of the batch fed last */
     size_t label_capacity;
     int rows;
+    struct loss_result results[BACKEND_RESULTS];
     float table[256][3]; /* a byte of a picture, normalised */
 };
 

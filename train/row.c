@@ -157,18 +157,27 @@ static int decode_record(struct row_maker *maker, const struct record *record, s
 }
 
 static int cut_record(struct row_maker *maker, const struct pixels *pixels, uint64_t index,
-                      uint32_t epoch, uint8_t *out)
+                      uint32_t epoch, const struct row_place *place)
 {
     const struct loader_settings *settings = maker->settings;
-    if (!settings->training)
-        return augment_validate(maker->resampler, pixels, settings->resize, settings->size, out);
-    const struct crop crop =
-        augment_random_crop(settings->seed, epoch, index, pixels->width, pixels->height);
-    return augment_train(maker->resampler, pixels, &crop, settings->size, out);
+    struct augment_plan plan;
+    if (settings->training) {
+        const struct crop crop =
+            augment_random_crop(settings->seed, epoch, index, pixels->width, pixels->height);
+        augment_plan_train(&crop, settings->size, &plan);
+    } else {
+        int rc = augment_plan_validate(pixels->width, pixels->height, settings->resize,
+                                       settings->size, &plan);
+        if (rc)
+            return rc;
+    }
+    if (place->pixels)
+        return augment_run(maker->resampler, pixels, &plan, settings->size, place->pixels);
+    return packed_add(place->block, place->row, maker->resampler, pixels, &plan, settings->size);
 }
 
-int row_make(struct row_maker *maker, uint64_t index, uint32_t epoch, uint8_t *out, int32_t *label,
-             struct loader_times *times)
+int row_make(struct row_maker *maker, uint64_t index, uint32_t epoch, const struct row_place *place,
+             int32_t *label, struct loader_times *times)
 {
     struct record record;
     struct pixels pixels;
@@ -182,7 +191,7 @@ int row_make(struct row_maker *maker, uint64_t index, uint32_t epoch, uint8_t *o
     if ((rc = decode_record(maker, &record, &pixels)))
         return add_place(maker, index, rc);
     const double decoded = work_seconds();
-    if ((rc = cut_record(maker, &pixels, index, epoch, out)))
+    if ((rc = cut_record(maker, &pixels, index, epoch, place)))
         return add_place(maker, index, rc);
     row_give_back(&record);
     times->read += read - begin;

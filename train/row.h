@@ -9,6 +9,7 @@
 
 #include "common/dataset.h"
 #include "train/loader.h"
+#include "train/packed.h"
 
 /* Serves one thread at a time. Its buffers are sized by the manifest: after open it allocates
  * nothing. */
@@ -21,11 +22,19 @@ void row_maker_close(struct row_maker *maker); /* NULL is fine */
 /* Bytes allocated; the resampler's and JPEG decoder's own parts are estimated. */
 uint64_t row_maker_memory(const struct row_maker *maker);
 
-/* Record RECORD as it is in EPOCH: size x size x 3 bytes in PIXELS, the network's class in *LABEL.
- * The time taken is added to TIMES. ERR_INPUT names shard and record: damaged, or a label out of
- * the network's range. */
-int row_make(struct row_maker *maker, uint64_t record, uint32_t epoch, uint8_t *pixels,
-             int32_t *label, struct loader_times *times);
+/* Where a row goes: size x size x 3 bytes of PIXELS, or, where that is NULL, picture ROW of BLOCK.
+ */
+struct row_place {
+    uint8_t *pixels;
+    struct packed_block *block;
+    int row;
+};
+
+/* Record RECORD as it is in EPOCH, to PLACE, and the network's class to *LABEL. The time taken is
+ * added to TIMES. ERR_INPUT names shard and record: damaged, or a label out of the network's range.
+ */
+int row_make(struct row_maker *maker, uint64_t record, uint32_t epoch,
+             const struct row_place *place, int32_t *label, struct loader_times *times);
 
 /* RECORD is not looked at any more, for now: its pages of the data set's map leave this program's
  * memory, which would otherwise grow to the size of the data set (what the system mapped around

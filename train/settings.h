@@ -33,8 +33,9 @@ struct settings {
     double lr_gamma;
     int64_t seed;
     /* Device. */
-    int device;      /* 0: the best there is; else position in "auto|cpu|ref" */
-    int precision;   /* enum precision */
+    const char *device; /* for backend_open: "auto", "cuda:1", "cpu", "ref" */
+    int precision;      /* enum precision */
+    bool deterministic;
     int64_t threads; /* 0: all cores */
     /* Run. */
     const char *name, *output, *resume, *keep;
@@ -57,9 +58,9 @@ struct settings_pair {
  * name. ERR_USAGE. */
 int settings_complete(struct settings *settings, char name_storage[64]);
 
-/* OUT = the shaping settings in the table's order, with the device's real name instead of "auto";
- * returns how many. */
-size_t settings_pairs(const struct settings *settings, const char *device,
+/* OUT = the shaping settings in the table's order, with the real DEVICE ("cuda") and PRECISION
+ * ("bf16") instead of "auto"; returns how many. */
+size_t settings_pairs(const struct settings *settings, const char *device, const char *precision,
                       struct settings_pair out[SETTINGS_PAIR_LIMIT]);
 
 /* --keep as a number of files; CHECKPOINT_KEEP_ALL for "all". */
@@ -67,7 +68,5 @@ int settings_keep(const struct settings *settings);
 
 /* "resnet152" */
 const char *settings_arch(const struct settings *settings);
-/* "auto", "cpu" or "ref" */
-const char *settings_device(const struct settings *settings);
 
 #endif

@@ -10,6 +10,8 @@
 #include "common/mem.h"
 #include "train/schedule.h"
 
+enum { STATE_NUMBERS = 4 }; /* a device has no more of its own */
+
 struct state {
     struct net *net;
     const struct model *model;
@@ -59,7 +61,7 @@ static int place_tensors(struct state *state)
 
 int state_open(struct state **out, struct net *net, const struct model *model,
                const struct settings *settings, struct dataset *dataset, const char *device,
-               int64_t steps)
+               const char *precision, int64_t steps)
 {
     const struct manifest *manifest = dataset_manifest(dataset);
     struct state *state = mem_array(1, sizeof *state, "run state");
@@ -77,7 +79,7 @@ int state_open(struct state **out, struct net *net, const struct model *model,
     for (size_t i = 0; i < manifest->class_count; i++)
         state->classes[i] =
             (struct checkpoint_class){manifest->classes[i].name, manifest->classes[i].words};
-    state->pair_count = settings_pairs(settings, device, state->pairs);
+    state->pair_count = settings_pairs(settings, device, precision, state->pairs);
     for (size_t i = 0; i < state->pair_count; i++)
         state->pair_texts[i] =
             (struct checkpoint_setting){state->pairs[i].name, state->pairs[i].text};
@@ -215,6 +217,21 @@ static double number_or_zero(const struct checkpoint *from, const char *name)
     return value ? *value : 0;
 }
 
+/* The device's own numbers, where the checkpoint has them all (another precision may have none). */
+static int resume_numbers(struct state *state, const struct checkpoint *from)
+{
+    const char *const *names = net_number_names(state->net);
+    double values[STATE_NUMBERS];
+    size_t count = 0;
+    for (; names && names[count]; count++) {
+        const double *value = checkpoint_number(from, names[count]);
+        if (!value)
+            return 0;
+        values[count] = *value;
+    }
+    return count ? net_numbers_set(state->net, values) : 0;
+}
+
 int state_resume(struct state *state, const struct checkpoint *from, struct position *out)
 {
     struct differences list = {.count = 0};
@@ -242,6 +259,9 @@ int state_resume(struct state *state, const struct checkpoint *from, struct posi
         if (rc)
             return rc;
     }
+    int rc = resume_numbers(state, from);
+    if (rc)
+        return rc;
     *out = (struct position){
         .epoch = from->epoch,
         .step = from->step,
@@ -271,15 +291,27 @@ static int copy_parameters(struct state *state)
     return 0;
 }
 
+/* Add the device's own numbers. */
+static int save_numbers(struct state *state, struct checkpoint_number *numbers, size_t *count)
+{
+    const char *const *names = net_number_names(state->net);
+    double values[STATE_NUMBERS];
+    int rc = names ? net_numbers_get(state->net, values) : 0;
+    for (size_t i = 0; !rc && names && names[i]; i++)
+        numbers[(*count)++] = (struct checkpoint_number){names[i], values[i]};
+    return rc;
+}
+
 int state_save(struct state *state, const char *folder, const struct position *position, bool model)
 {
     const struct settings *settings = state->settings;
-    const struct checkpoint_number numbers[] = {
+    struct checkpoint_number numbers[2 + STATE_NUMBERS] = {
         {"loss_sum",     position->loss_sum            },
         {"loss_batches", (double)position->loss_batches},
     };
+    size_t number_count = 2;
     int rc = copy_parameters(state);
-    if (rc)
+    if (rc || (rc = save_numbers(state, numbers, &number_count)))
         return rc;
     const struct checkpoint checkpoint = {
         .arch = settings_arch(settings),
@@ -298,7 +330,7 @@ int state_save(struct state *state, const char *folder, const struct position *p
         .settings = state->pair_texts,
         .setting_count = state->pair_count,
         .numbers = numbers,
-        .number_count = sizeof numbers / sizeof *numbers,
+        .number_count = number_count,
         .momentum = settings->momentum,
         .weight_decay = settings->weight_decay,
         .schedule = schedule_state(settings, state->steps, position->epoch, position->step),

@@ -22,10 +22,11 @@ struct position {
 
 /* What saving needs: host copies of all parameters and momenta, made once. */
 struct state;
-/* All arguments are borrowed and outlive the state. STEPS: updates an epoch. */
+/* All arguments are borrowed and outlive the state. DEVICE, PRECISION: as settings_pairs. STEPS:
+ * updates an epoch. */
 int state_open(struct state **out, struct net *net, const struct model *model,
                const struct settings *settings, struct dataset *dataset, const char *device,
-               int64_t steps);
+               const char *precision, int64_t steps);
 void state_close(struct state *state); /* NULL is fine */
 /* Bytes of the host copies. */
 uint64_t state_memory(const struct state *state);

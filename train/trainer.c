@@ -28,6 +28,7 @@ struct trainer {
     struct run_folder folder;
     const struct backend *backend;
     struct device *device;
+    enum precision precision;
     struct dataset *db, *val;
     int32_t *val_labels; /* val's label -> the network's class, or -1 */
     struct model *model;
@@ -50,18 +51,14 @@ static int open_device(struct trainer *t)
 {
     const struct settings *settings = t->settings;
     const struct device_settings wish = {.threads = (int)settings->threads,
-                                         .precision = (enum precision)settings->precision};
-    bool automatic = !strcmp(settings_device(settings), "auto");
-    t->backend = automatic ? backends[0] : backend_find(settings_device(settings));
-    if (!t->backend)
-        return -ERR_USAGE;
-    if (automatic && t->backend == &backend_ref)
-        log_warning("this build has no oneDNN: the plain C backend computes, slowly (see "
-                    "README.md, \"Install\")");
-    int rc = t->backend->open(&t->device, &wish);
-    if (!rc)
-        log_line("device: %s", t->backend->describe(t->device));
-    return rc;
+                                         .precision = (enum precision)settings->precision,
+                                         .deterministic = settings->deterministic};
+    int rc = backend_open(settings->device, &wish, &t->backend, &t->device);
+    if (rc)
+        return rc;
+    t->precision = wish.precision == PRECISION_AUTO ? t->backend->precision : wish.precision;
+    log_line("device: %s", t->backend->describe(t->device));
+    return 0;
 }
 
 static void describe_data(const char *option, const struct dataset *dataset)
@@ -507,7 +504,8 @@ static int open_run(struct trainer *t)
     int rc;
     if ((rc = open_data(t)) || (rc = open_device(t)) || (rc = open_loaders(t)) ||
         (rc = run_folder_open(&t->folder, settings)) || (rc = open_network(t)) ||
-        (rc = state_open(&t->state, t->net, t->model, settings, t->db, t->backend->name, t->steps)))
+        (rc = state_open(&t->state, t->net, t->model, settings, t->db, t->backend->name,
+                         precision_names[t->precision], t->steps)))
         return rc;
     report_plan(t);
     if ((rc = find_position(t)) ||
