@@ -295,8 +295,37 @@ static void make_max_pool(struct graph *g, const struct op *op)
         pool->uids[DOOR_INDEX] = add_like(g, GRAPH_INDEX, DOOR_I8, y);
 }
 
+/* The same in f32, as a 1x1 convolution of 1x1 pictures: matrix products without tensor cores have
+ * no plan, convolutions have. */
+static void make_linear_f32(struct graph *g, const struct op *op)
+{
+    static const enum door_kind kinds[] = {
+        [GRAPH_LINEAR] = DOOR_CONV_FORWARD,
+        [GRAPH_LINEAR_DATA] = DOOR_CONV_BACKWARD_DATA,
+        [GRAPH_LINEAR_FILTER] = DOOR_CONV_BACKWARD_FILTER,
+    };
+    const int64_t x[4] = {op->in->n, op->in->c, 1, 1}, y[4] = {op->in->n, op->out->c, 1, 1};
+    const int64_t w[4] = {op->out->c, op->in->c, 1, 1};
+    bool forward = g->kind == GRAPH_LINEAR, data = g->kind == GRAPH_LINEAR_DATA;
+    bool filter = g->kind == GRAPH_LINEAR_FILTER;
+    struct door_node *node = add_node(g, kinds[g->kind]);
+
+    for (int i = 0; i < 2; i++)
+        node->stride[i] = node->dilation[i] = 1;
+    node->uids[data ? DOOR_DX : DOOR_X] = add_tensor(g, data ? GRAPH_DX : GRAPH_X, DOOR_F32, x);
+    node->uids[filter ? DOOR_DW : DOOR_W] = add_tensor(g, filter ? GRAPH_DW : GRAPH_W, DOOR_F32, w);
+    node->uids[forward ? DOOR_Y : DOOR_DY] = add_tensor(g, forward ? 0 : GRAPH_DY, DOOR_F32, y);
+    if (forward)
+        add_pointwise(g, DOOR_ADD, node->uids[DOOR_Y], add_channels(g, GRAPH_BIAS, op->out->c),
+                      GRAPH_Y, DOOR_F32);
+}
+
 static void make_linear(struct graph *g, const struct op *op)
 {
+    if (g->type == DOOR_F32) {
+        make_linear_f32(g, op);
+        return;
+    }
     struct door_node *product = add_node(g, DOOR_MATMUL);
     int64_t n = op->in->n, c = op->in->c, k = op->out->c, bias;
     int64_t *a = &product->uids[DOOR_A], *b = &product->uids[DOOR_B], *m = &product->uids[DOOR_C];

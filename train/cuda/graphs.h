@@ -46,9 +46,10 @@ enum graph_kind {
     GRAPH_MAX_POOL,          /* OP_MAX_POOL in training, in: X; out: Y, INDEX */
     GRAPH_MAX_POOL_BACKWARD, /* OP_MAX_POOL, in: DY, INDEX; out: DX */
     GRAPH_MAX_POOL_PLAIN,    /* OP_MAX_POOL in evaluation, in: X; out: Y */
-    GRAPH_LINEAR,            /* OP_LINEAR, in: X, W, BIAS; out: Y (f32) */
-    GRAPH_LINEAR_DATA,       /* OP_LINEAR, in: DY, W; out: DX */
-    GRAPH_LINEAR_FILTER,     /* OP_LINEAR, in: X, DY; out: DW. The bias's: kernel_bias_gradient */
+    /* A matrix product; in f32 a 1x1 convolution, the same in memory. */
+    GRAPH_LINEAR,        /* OP_LINEAR, in: X, W, BIAS; out: Y (f32) */
+    GRAPH_LINEAR_DATA,   /* OP_LINEAR, in: DY, W; out: DX */
+    GRAPH_LINEAR_FILTER, /* OP_LINEAR, in: X, DY; out: DW. The bias's: kernel_bias_gradient */
     /* OP_CONV_NORM, in: X, W (each filter times gamma / sqrt(var + epsilon), of TYPE), BIAS (f32:
      * beta - mean * gamma / sqrt(var + epsilon)) [, RESIDUAL]; out: Y = [relu](conv + BIAS [+
      * RESIDUAL]). */
