@@ -191,6 +191,8 @@ struct door_graph {
  * the graph's name, the node's number and kind, and what is wrong. Both sides of the door call it
  * first (cuDNN does not check that channels agree). In door_graph.c, linked by both. */
 int door_graph_check(const struct door_graph *graph);
+/* XXH3-64 of all that a graph computes: everything but its name. ERR_MEMORY. */
+int door_graph_digest(const struct door_graph *graph, uint64_t *out);
 /* The tensor of that uid, or NULL. */
 const struct door_tensor *door_graph_tensor(const struct door_graph *graph, int64_t uid);
 /* Bytes in memory from its first element to its last; 0 for a virtual tensor. */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/digest.h"
 #include "common/err.h"
 #include "common/mem.h"
 
@@ -561,4 +562,40 @@ int door_graph_check(const struct door_graph *graph)
             rc = bad_tensor(graph, t, "it is virtual, and nobody reads it");
     }
     return rc;
+}
+
+/* ---- digest ---------------------------------------------------------------------------------- */
+
+/* Field by field: structs have holes. */
+int door_graph_digest(const struct door_graph *graph, uint64_t *out)
+{
+    struct digest *digest;
+    int rc = digest_open(&digest);
+    if (rc)
+        return rc;
+    for (int i = 0; i < graph->tensor_count; i++) {
+        const struct door_tensor *t = &graph->tensors[i];
+        int64_t fields[14] = {t->uid,       (int64_t)t->type, t->rank,
+                              t->alignment, t->is_virtual,    t->by_value};
+        for (int k = 0; k < t->rank; k++) {
+            fields[6 + k] = t->dims[k];
+            fields[10 + k] = t->strides[k];
+        }
+        digest_add(digest, fields, sizeof fields);
+    }
+    for (int i = 0; i < graph->node_count; i++) {
+        const struct door_node *n = &graph->nodes[i];
+        const int64_t fields[5] = {(int64_t)n->kind, (int64_t)n->pointwise, (int64_t)n->resample,
+                                   (int64_t)n->reduction, n->training};
+        digest_add(digest, fields, sizeof fields);
+        digest_add(digest, n->window, sizeof n->window);
+        digest_add(digest, n->stride, sizeof n->stride);
+        digest_add(digest, n->dilation, sizeof n->dilation);
+        digest_add(digest, n->pre_padding, sizeof n->pre_padding);
+        digest_add(digest, n->post_padding, sizeof n->post_padding);
+        digest_add(digest, n->uids, sizeof n->uids);
+    }
+    *out = digest_value64(digest);
+    digest_close(digest);
+    return 0;
 }

@@ -24,40 +24,6 @@ struct door_plan {
     uint64_t graph;
 };
 
-/* Field by field: structs have holes. The name is not part of what a graph computes. */
-static int graph_digest(const struct door_graph *graph, uint64_t *out)
-{
-    struct digest *digest;
-    int rc = digest_open(&digest);
-    if (rc)
-        return rc;
-    for (int i = 0; i < graph->tensor_count; i++) {
-        const struct door_tensor *t = &graph->tensors[i];
-        int64_t fields[14] = {t->uid,       (int64_t)t->type, t->rank,
-                              t->alignment, t->is_virtual,    t->by_value};
-        for (int k = 0; k < t->rank; k++) {
-            fields[6 + k] = t->dims[k];
-            fields[10 + k] = t->strides[k];
-        }
-        digest_add(digest, fields, sizeof fields);
-    }
-    for (int i = 0; i < graph->node_count; i++) {
-        const struct door_node *n = &graph->nodes[i];
-        const int64_t fields[5] = {(int64_t)n->kind, (int64_t)n->pointwise, (int64_t)n->resample,
-                                   (int64_t)n->reduction, n->training};
-        digest_add(digest, fields, sizeof fields);
-        digest_add(digest, n->window, sizeof n->window);
-        digest_add(digest, n->stride, sizeof n->stride);
-        digest_add(digest, n->dilation, sizeof n->dilation);
-        digest_add(digest, n->pre_padding, sizeof n->pre_padding);
-        digest_add(digest, n->post_padding, sizeof n->post_padding);
-        digest_add(digest, n->uids, sizeof n->uids);
-    }
-    *out = digest_value64(digest);
-    digest_close(digest);
-    return 0;
-}
-
 static int wrap(struct cudnn_plan *cudnn, struct cublaslt_plan *cublaslt, uint64_t graph,
                 struct door_plan **out)
 {
@@ -88,7 +54,7 @@ int door_plans_open(struct door *door, const struct door_graph *graph, const str
     if (!rc && (limit < 1 || !wish))
         rc = err_set(ERR_FAULT, "%s: no plan is wished for", graph->name);
     if (!rc)
-        rc = graph_digest(graph, &digest);
+        rc = door_graph_digest(graph, &digest);
     limit = limit < PLANS ? limit : PLANS;
     if (!rc && door->cublaslt)
         rc = cublaslt_plans_open(door->cublaslt, graph, wish, limit, products, &product_count);
@@ -196,7 +162,7 @@ int door_plan_load(struct door *door, const struct door_graph *graph, const char
     if (!rc && door->properties.index >= 0)
         rc = door_enter(door, graph->name);
     if (!rc)
-        rc = graph_digest(graph, &digest);
+        rc = door_graph_digest(graph, &digest);
     if (rc)
         return rc;
     const char *payload = read_head(text, library, &version, &of_graph, &of_payload, &info);
