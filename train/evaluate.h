@@ -14,7 +14,7 @@ struct evaluation {
     double seconds;
 };
 
-/* ERR_STOPPED when stop_requested() became true on the way. */
+/* LOADER lends LOADER_LENT batches. ERR_STOPPED when stop_requested() became true on the way. */
 int evaluate_run(struct net *net, struct loader *loader, struct evaluation *out);
 
 #endif

@@ -454,7 +454,10 @@ static int make_ring(struct loader *loader)
 {
     const struct loader_settings *settings = &loader->settings;
     const uint32_t batch = (uint32_t)settings->batch, ahead = divide_up(AHEAD_PICTURES, batch);
-    const uint32_t lent = settings->lent ? (uint32_t)settings->lent : 1;
+    const uint32_t room = settings->depth ? (uint32_t)settings->depth : LOADER_LENT;
+    const uint32_t lent = settings->lent       ? (uint32_t)settings->lent
+                          : room < LOADER_LENT ? room
+                                               : LOADER_LENT;
     size_t rows;
     int rc;
 

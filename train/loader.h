@@ -13,6 +13,9 @@
 #include "train/backend.h"
 #include "train/order.h"
 
+/* One whose loss is read, one that is computed, one on its way to the device. */
+enum { LOADER_LENT = 3 };
+
 struct loader_settings {
     bool training;      /* random crops and flips; otherwise resize and centre crop */
     int size;           /* pixels of a side */
@@ -27,7 +30,7 @@ struct loader_settings {
     const int32_t *labels;
     int classes;
     /* Batches that are borrowed at once: one is the caller's until LENT further calls of
-     * loader_next; 0 = 1. */
+     * loader_next. 0 = LOADER_LENT, or DEPTH where that is less. */
     int lent;
     /* A backend that packs gets packed batches, in memory of DEVICE's. NULL: squares. Both are
      * borrowed and outlive the loader. */
@@ -63,11 +66,10 @@ size_t loader_packed_bytes(const struct loader *loader);
  * going on through the epochs that follow by itself (training) or ending after one (validation).
  * May be called again at any time: what was read ahead is dropped. ERR_USAGE: no such batch. */
 int loader_start(struct loader *loader, uint32_t epoch, uint32_t first);
-/* The next batch, borrowed until the next call of loader_next (or the one after some more: LENT),
- * loader_start or loader_close. 1, or
- * 0 at the end of validation. A damaged record or label out of range is ERR_INPUT, naming shard and
- * record; it comes in the place of its batch, after all batches before it, and stays until
- * loader_start. */
+/* The next batch, borrowed until LENT further calls of loader_next, loader_start or loader_close.
+ * 1, or 0 at the end of validation. A damaged record or label out of range is ERR_INPUT, naming
+ * shard and record; it comes in the place of its batch, after all batches before it, and stays
+ * until loader_start. */
 int loader_next(struct loader *loader, const struct batch **out);
 /* Name of a record for messages: "class/file name", quoted. */
 void loader_record_name(struct loader *loader, uint64_t record, char out[600]);

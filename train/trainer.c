@@ -20,7 +20,16 @@
 enum {
     FIRST_LINES = 20,  /* updates at the begin that all have a line in metrics.jsonl */
     SAVE_FAILURES = 3, /* in a row end the run */
-    NAMED_RECORDS = 8
+    NAMED_RECORDS = 8,
+    LAG = 1 /* batches that are computed before the result of one is waited for; LOADER_LENT is LAG
+               + 2 */
+};
+
+/* A batch whose result is not read yet. */
+struct under_way {
+    const struct batch *batch;
+    double lr;
+    bool last; /* of its update */
 };
 
 struct trainer {
@@ -35,7 +44,16 @@ struct trainer {
     struct net *net;
     struct loader *batches, *val_batches;
     struct state *state;
-    struct position position;
+    struct position position; /* behind the last update whose result is read */
+    /* The device works ahead of it: where the updates stand that are queued, the batches of which
+     * the result is not read (they lie in the loader's slots meanwhile), and the next one, on its
+     * way to the device. Only a position that is settled, with nothing under way, is saved. */
+    int64_t queued_epoch, queued_step, queued_global;
+    struct under_way under_way[LAG + 1];
+    int under_way_count;
+    const struct batch *next;
+    double update_loss; /* of the batches of the update that is being read */
+    int update_batches;
     struct metrics *metrics;
     int64_t steps; /* updates an epoch */
     int save_failures;
@@ -130,9 +148,12 @@ static int open_network(struct trainer *t)
         .image_size = (int)settings->image_size,
         .label_smoothing = (float)settings->label_smoothing,
     };
-    const struct net_settings net = {.training = true, .accumulate = settings->accumulate > 1};
+    struct net_settings net = {.training = true, .accumulate = settings->accumulate > 1};
     size_t parameters = 0;
     char count[32];
+    net.packed_bytes = loader_packed_bytes(t->batches);
+    if (t->val_batches && loader_packed_bytes(t->val_batches) > net.packed_bytes)
+        net.packed_bytes = loader_packed_bytes(t->val_batches);
     int rc = model_open(&t->model, &wish);
     if (rc)
         return rc;
@@ -149,6 +170,8 @@ static int open_loaders(struct trainer *t)
 {
     const struct settings *settings = t->settings;
     struct loader_settings wish = {
+        .backend = t->backend,
+        .device = t->device,
         .training = true,
         .size = (int)settings->image_size,
         .resize = (int)settings->val_resize,
@@ -310,13 +333,18 @@ static int refuse_loss(struct trainer *t, const struct batch *batch, double loss
         t->folder.checkpoints, list, batch->rows > NAMED_RECORDS ? ", ..." : "");
 }
 
-/* Updates that are left until the end of the run. */
+/* Updates that are left until the end of the run, from STEP of EPOCH on. */
+static int64_t left_from(const struct trainer *t, int64_t epoch, int64_t step, int64_t global)
+{
+    int64_t left = (t->settings->epochs - epoch) * t->steps - step;
+    int64_t limit = t->settings->max_steps - global;
+    return t->settings->max_steps && limit < left ? limit : left;
+}
+
 static int64_t updates_left(const struct trainer *t)
 {
     const struct position *position = &t->position;
-    int64_t left = (t->settings->epochs - position->epoch) * t->steps - position->step;
-    int64_t limit = t->settings->max_steps - position->global_step;
-    return t->settings->max_steps && limit < left ? limit : left;
+    return left_from(t, position->epoch, position->step, position->global_step);
 }
 
 static bool at_end(const struct trainer *t)
@@ -386,45 +414,106 @@ static int drop_rest(struct trainer *t)
     return 0;
 }
 
-/* One update: accumulate batches forward and backward, then SGD. */
+/* Read the oldest result that is under way (waits for it); at the end of an update move on. */
+static int read_result(struct trainer *t)
+{
+    const struct under_way oldest = t->under_way[0];
+    struct position *position = &t->position;
+    struct loss_result result;
+    int rc = net_result(t->net, &result);
+    if (rc)
+        return rc;
+    if (!isfinite(result.loss))
+        return refuse_loss(t, oldest.batch, result.loss);
+    t->under_way_count--;
+    memmove(t->under_way, t->under_way + 1, (size_t)t->under_way_count * sizeof *t->under_way);
+    t->update_loss += result.loss;
+    t->update_batches++;
+    t->line_images += oldest.batch->rows;
+    t->progress_images += oldest.batch->rows;
+    if (!oldest.last)
+        return 0;
+    if (position->step == 0) {
+        position->loss_sum = 0;
+        position->loss_batches = 0;
+    }
+    position->loss_sum += t->update_loss;
+    position->loss_batches += t->update_batches;
+    t->last_loss = t->update_loss / t->update_batches;
+    t->update_loss = 0;
+    t->update_batches = 0;
+    advance(t);
+    tell_step(t, oldest.lr);
+    return 0;
+}
+
+/* Wait for everything that is queued. */
+static int settle(struct trainer *t)
+{
+    int rc = 0;
+    while (!rc && t->under_way_count)
+        rc = read_result(t);
+    return rc;
+}
+
+/* The next batch, which may be on its way to the device already. */
+static int take_batch(struct trainer *t, const struct batch **out)
+{
+    int rc = 1;
+    if (t->next)
+        *out = t->next;
+    else
+        rc = loader_next(t->batches, out);
+    t->next = NULL;
+    return rc < 0 ? rc : 0;
+}
+
+static int fetch_next(struct trainer *t)
+{
+    int rc = loader_next(t->batches, &t->next);
+    if (rc == 1)
+        return net_upload(t->net, t->next);
+    t->next = NULL;
+    return rc;
+}
+
+/* Queue one update: accumulate batches forward and backward, then SGD. Behind each batch the next
+ * one is sent to the device and then a result is waited for, of a batch before it. */
 static int train_step(struct trainer *t)
 {
     const struct settings *settings = t->settings;
-    struct position *position = &t->position;
-    double lr = schedule_rate(settings, t->steps, position->epoch, position->step), loss = 0;
+    const double lr = schedule_rate(settings, t->steps, t->queued_epoch, t->queued_step);
     const struct sgd sgd = {
         .lr = lr,
         .momentum = settings->momentum,
         .weight_decay = settings->weight_decay,
         .gradient_scale = 1,
         .decay_norm = settings->decay_norm,
-        .first_step = position->global_step == 0,
+        .first_step = t->queued_global == 0,
     };
-    if (position->step == 0) {
-        position->loss_sum = 0;
-        position->loss_batches = 0;
-    }
+    const bool epoch_end = t->queued_step + 1 == t->steps;
+    const bool end =
+        left_from(t, t->queued_epoch, t->queued_step, t->queued_global) <= 1 || epoch_end;
+    int rc;
     for (int64_t i = 0; i < settings->accumulate; i++) {
-        const struct batch *batch;
-        struct loss_result result;
-        int rc = loader_next(t->batches, &batch);
-        if (rc < 0 || (rc = net_train(t->net, batch, &result)))
+        const bool last = i + 1 == settings->accumulate;
+        struct under_way *now = &t->under_way[t->under_way_count];
+        *now = (struct under_way){.lr = lr, .last = last};
+        if ((rc = take_batch(t, &now->batch)) || (rc = net_train(t->net, now->batch, NULL)))
             return rc;
-        if (!isfinite(result.loss))
-            return refuse_loss(t, batch, result.loss);
-        loss += result.loss;
-        t->line_images += batch->rows;
-        t->progress_images += batch->rows;
+        t->under_way_count++;
+        if ((last && (rc = net_update(t->net, &sgd))) ||
+            (!(last && end) && (rc = fetch_next(t)) < 0))
+            return rc;
+        if (t->under_way_count > LAG && (rc = read_result(t)))
+            return rc;
     }
-    int rc = net_update(t->net, &sgd);
-    if (rc)
+    t->queued_global++;
+    t->queued_step = epoch_end ? 0 : t->queued_step + 1;
+    t->queued_epoch += epoch_end;
+    if (end && (rc = settle(t)))
         return rc;
-    position->loss_sum += loss;
-    position->loss_batches += settings->accumulate;
-    t->last_loss = loss / (double)settings->accumulate;
-    advance(t);
-    tell_step(t, lr);
-    return position->step == 0 ? drop_rest(t) : 0;
+    return epoch_end ? drop_rest(t) : 0;
 }
 
 /* ---- the run ---- */
@@ -453,14 +542,16 @@ static int train_to_end(struct trainer *t)
     int rc = 0;
     for (;;) {
         if (stop_requested())
-            return err_set(ERR_STOPPED, "stopped by a signal");
+            return (rc = settle(t)) ? rc : err_set(ERR_STOPPED, "stopped by a signal");
         if (validation_due(t) && (rc = finish_position(t)))
             return rc;
         if (at_end(t))
             return 0;
         if ((rc = train_step(t)))
             return rc;
-        bool due = every && t->position.global_step % every == 0;
+        bool due = every && t->queued_global % every == 0;
+        if (due && (rc = settle(t)))
+            return rc;
         if (due && !validation_due(t) && (rc = save(t, false)))
             return rc;
     }
@@ -530,6 +621,9 @@ static int run(struct trainer *t)
     if ((rc = loader_start(t->batches, (uint32_t)t->position.epoch,
                            (uint32_t)(t->position.step * t->settings->accumulate))))
         return rc;
+    t->queued_epoch = t->position.epoch;
+    t->queued_step = t->position.step;
+    t->queued_global = t->position.global_step;
     if (t->settings->profile)
         net_profile_start(t->net);
     report_mark(&t->line_mark, t->batches);
