@@ -25,21 +25,30 @@ drawn() {
     show "$prep" pack val_sorted val.lmdb --short-side 96 --devkit ILSVRC2012/devkit
 }
 
-# Hours and gigabytes for the user's tree, from a count of its pictures and some steps on this machine.
+# Hours and gigabytes for the user's tree: some of its pictures are packed and trained on here, then it is scaled up.
 estimate() {
-    local pictures validation rate
+    local pictures validation classes log=quickstart-data/estimate.log
     pictures=$(find -L "$1/train" -type f | wc -l)
     validation=$(find -L "$1/val" -type f | wc -l)
-    echo "measuring this machine on drawn pictures ..."
-    (cd quickstart-data && drawn && "$train" --db train.lmdb --max-steps 4 --name estimate --resume no) >quickstart-data/estimate.log 2>&1 ||
-        { tail -n 3 quickstart-data/estimate.log; exit 1; }
-    rate=$(last_value quickstart-data/runs/estimate/metrics.jsonl img_per_s)
-    awk -v n="$pictures" -v v="$validation" -v c="$(nproc)" -v r="$rate" -v b=257000 'BEGIN {
+    classes=$(find -L "$1/train" -mindepth 1 -maxdepth 1 -type d | wc -l)
+    echo "measuring this machine on some of the pictures ..."
+    rm -rf quickstart-data/estimate.lmdb
+    (cd quickstart-data &&
+        "$prep" pack "$1/train" estimate.lmdb --per-class $((1000 / (classes + 1) + 1)) --max-bad 1000000000 &&
+        "$train" --db estimate.lmdb --max-steps 4 --name estimate --resume no) >$log 2>&1 || { tail -n 3 $log; exit 1; }
+    awk -v n="$pictures" -v v="$validation" \
+        -v packing="$(sed -n 's/^packed .*: \([0-9.]*\) images.*/\1/p' $log)" \
+        -v bytes="$("$prep" info quickstart-data/estimate.lmdb --json | sed -n 's/^  "bytes": \([0-9]*\).*/\1/p')" \
+        -v images="$("$prep" info quickstart-data/estimate.lmdb --json | sed -n 's/^  "images": \([0-9]*\).*/\1/p')" \
+        -v rate="$(last_value quickstart-data/runs/estimate/metrics.jsonl img_per_s)" 'BEGIN {
+        size = (n + v) * bytes / images / 1e9
         printf "\nestimate: %d training and %d validation pictures\n", n, v
-        printf "  packed as rgb: %.1f GB; as jpeg (prep pack --encoding jpeg): about %.1f GB\n", (n+v)*b/1e9, (n+v)*b/6e9
-        printf "  packing: about %.1f hours with %d cores, if the disk keeps up\n", (n+v)/300/c/3600, c
-        printf "  training ResNet-152 at %.1f img/s: %.1f hours an epoch, %.0f hours for 100 epochs\n", r, n/r/3600, n*100/r/3600
+        printf "  packed as rgb: %.1f GB; as jpeg (prep pack --encoding jpeg): about %.1f GB\n", size, size / 6
+        printf "  packing at %.0f images/s: %.1f hours\n", packing, (n + v) / packing / 3600
+        printf "  training ResNet-152 at %.1f img/s: %.1f hours an epoch, %.0f hours for 100 epochs\n", rate, n / rate / 3600,
+            n * 100 / rate / 3600
     }'
+    rm -rf quickstart-data/estimate.lmdb
 }
 
 if [ $# -eq 0 ]; then
