@@ -33,9 +33,9 @@ struct source {
 };
 
 /* What is met on the way and not counted. */
-enum other { OTHER_HIDDEN, OTHER_FILE, OTHER_EMPTY, OTHERS };
-static const char *const other_names[OTHERS] = {"hidden", "not a picture",
-                                                "class folder without pictures"};
+enum other { OTHER_HIDDEN, OTHER_FILE, OTHER_LOOSE, OTHER_EMPTY, OTHERS };
+static const char *const other_names[OTHERS] = {
+    "hidden", "not named as a picture", "in no class folder", "class folder without pictures"};
 
 /* One listing under way. */
 struct scan {
@@ -318,7 +318,7 @@ static int scan_entry(struct scan *scan, const char *name, const bool *wanted)
         return scan_class(scan, name, wanted != NULL);
     scan->loose += is_picture_name(name);
     scan->tars |= ends_in(name, ".tar");
-    show_other(scan, OTHER_FILE, NULL, name);
+    show_other(scan, OTHER_LOOSE, NULL, name);
     return 0;
 }
 

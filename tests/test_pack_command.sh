@@ -88,7 +88,7 @@ cp "$data"/oddities/corrupt_entropy.JPEG 'names/a b'/$'\xc3\xa4.JPEG'
 cp "$data"/oddities/gray_square.jpg names/
 run 3 names names.lmdb
 says 'not counted: a b/.hidden.JPEG (hidden)'
-says 'not counted: gray_square.jpg (not a picture)'
+says 'not counted: gray_square.jpg (in no class folder)'
 says 'bad: a b/back\x5cslash.jpeg: not a picture'
 says '1 of 4 pictures are bad'
 run 0 names names.lmdb --max-bad 1
