@@ -363,9 +363,10 @@ int meta_mat_read(const char *path, struct meta_mat_row **out, size_t *count)
 /* ---- writing ---- */
 
 /* Names of the official file, in its order: readers that go by position exist. */
-static const char *const official_fields[] = {
-    "ILSVRC2012_ID",    "WNID", "words", "gloss", "num_children", "children", "wordnet_height",
-    "num_train_images", NULL};
+enum { OFFICIAL_FIELDS = 8 };
+static const char *official_fields[OFFICIAL_FIELDS] = {
+    "ILSVRC2012_ID", "WNID",     "words",          "gloss",
+    "num_children",  "children", "wordnet_height", "num_train_images"};
 
 /* COUNT numbers of class double, stored in one byte each where they fit and in two else, as the
  * official file is. */
@@ -399,15 +400,14 @@ static matvar_t *make_text(const char *text)
 
 static bool fill_row(matvar_t *synsets, size_t row, const struct meta_mat_synset *from)
 {
-    enum { COUNT = 8 };
-    matvar_t *fields[COUNT] = {
+    matvar_t *fields[OFFICIAL_FIELDS] = {
         make_number(from->id),           make_text(from->wnid),
         make_text(from->words),          make_text(from->gloss),
         make_number(from->num_children), make_numbers(from->children, from->num_children),
         make_number(from->height),       make_number(from->num_train_images),
     };
     bool made = true;
-    for (size_t i = 0; i < COUNT; i++) {
+    for (size_t i = 0; i < OFFICIAL_FIELDS; i++) {
         made &= fields[i] != NULL;
         Mat_VarSetStructFieldByIndex(synsets, i, row, fields[i]);
     }
@@ -416,8 +416,8 @@ static bool fill_row(matvar_t *synsets, size_t row, const struct meta_mat_synset
 
 static int write_synsets(mat_t *mat, const struct meta_mat_synset *from, size_t count)
 {
-    const size_t dims[2] = {count, 1};
-    matvar_t *synsets = Mat_VarCreateStruct2("synsets", 2, dims, official_fields);
+    size_t dims[2] = {count, 1};
+    matvar_t *synsets = Mat_VarCreateStruct("synsets", 2, dims, official_fields, OFFICIAL_FIELDS);
     bool made = synsets != NULL;
     for (size_t i = 0; i < count && made; i++)
         made = fill_row(synsets, i, from + i);
