@@ -114,6 +114,8 @@ size_t graph_bytes(const struct graph *graph, enum graph_uid uid);
 int graph_pointers(const struct graph *graph, void *const memory[GRAPH_UIDS],
                    struct door_pointer out[GRAPH_MAX_TENSORS]);
 
+/* "dw"; "?" for what is none of enum graph_uid. */
+const char *graph_uid_name(int64_t uid);
 /* Channels of T as stored: the pictures' are padded to 8. */
 int graph_channels(const struct tensor *t);
 extern const float graph_zero;
