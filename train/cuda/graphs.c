@@ -476,6 +476,18 @@ bool graph_equal(const struct graph *a, const struct graph *b)
     return true;
 }
 
+struct door_wish graph_wish(enum graph_kind kind, enum door_type type, enum door_cores cores,
+                            bool deterministic)
+{
+    size_t mib = 16;
+
+    if (kind_ops[kind] == OP_CONV || kind_ops[kind] == OP_CONV_NORM ||
+        (kind_ops[kind] == OP_LINEAR && type == DOOR_F32))
+        mib = type != DOOR_F32 ? 64 : cores == DOOR_CORES_NEVER ? 512 : 640;
+    return (struct door_wish){
+        .workspace_cap = mib << 20, .deterministic = deterministic, .cores = cores};
+}
+
 size_t graph_bytes(const struct graph *graph, enum graph_uid uid)
 {
     const struct door_tensor *t = door_graph_tensor(&graph->graph, uid);

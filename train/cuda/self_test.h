@@ -15,7 +15,8 @@
 /* Device memory that self_test_run takes, and gives back before it returns: the tensors of the
  * largest graph, and its workspace. */
 size_t self_test_bytes(const struct plan_store *store);
-/* Test all plans of STORE, which must be complete; its device is there. Says in a line how many.
+/* Test the plans of STORE that have not passed yet; it must be complete, and its device there. Says
+ * in a line how many.
  * ERR_DEVICE: a plan is wrong and no other is left, or the device failed; ERR_MEMORY. */
 int self_test_run(struct plan_store *store);
 
