@@ -12,59 +12,69 @@
 
 #define ROWS 4
 #define WIDE 16
-typedef float wide __attribute__((vector_size(WIDE * sizeof(float)), aligned(4), may_alias));
+#define HALF 8 /* a register of AVX2; other machines take several */
+typedef float wide __attribute__((vector_size(HALF * sizeof(float)), aligned(4), may_alias));
 
 /* ---- the two inner loops ---- */
 
+/* sum[i][j] += a[i] * b[j] with sums in registers. */
+#define SUMS(sum)                                                                                  \
+    wide s00 = *(wide *)sum[0], s01 = *(wide *)(sum[0] + HALF), s10 = *(wide *)sum[1],             \
+         s11 = *(wide *)(sum[1] + HALF), s20 = *(wide *)sum[2], s21 = *(wide *)(sum[2] + HALF),    \
+         s30 = *(wide *)sum[3], s31 = *(wide *)(sum[3] + HALF)
+#define ADD(a0, a1, a2, a3, b)                                                                     \
+    do {                                                                                           \
+        const wide b0 = *(const wide *)(b), b1 = *(const wide *)((b) + HALF);                      \
+        s00 += (a0)*b0;                                                                            \
+        s01 += (a0)*b1;                                                                            \
+        s10 += (a1)*b0;                                                                            \
+        s11 += (a1)*b1;                                                                            \
+        s20 += (a2)*b0;                                                                            \
+        s21 += (a2)*b1;                                                                            \
+        s30 += (a3)*b0;                                                                            \
+        s31 += (a3)*b1;                                                                            \
+    } while (0)
+#define KEEP(sum)                                                                                  \
+    *(wide *)sum[0] = s00, *(wide *)(sum[0] + HALF) = s01, *(wide *)sum[1] = s10,                  \
+           *(wide *)(sum[1] + HALF) = s11, *(wide *)sum[2] = s20, *(wide *)(sum[2] + HALF) = s21,  \
+           *(wide *)sum[3] = s30, *(wide *)(sum[3] + HALF) = s31
+
 /* sum[i][j] += rows[i][d] * weights[d][j], DEPTH of them. */
-static inline __attribute__((always_inline)) void
-forward_body(const float *const rows[ROWS], const float *weights, int64_t depth, wide sum[ROWS])
+static inline __attribute__((always_inline)) void forward_body(const float *const rows[ROWS],
+                                                               const float *weights, int64_t depth,
+                                                               float sum[ROWS][WIDE])
 {
-    wide s0 = sum[0], s1 = sum[1], s2 = sum[2], s3 = sum[3];
-    for (int64_t d = 0; d < depth; d++) {
-        const wide w = *(const wide *)(weights + d * WIDE);
-        s0 += rows[0][d] * w;
-        s1 += rows[1][d] * w;
-        s2 += rows[2][d] * w;
-        s3 += rows[3][d] * w;
-    }
-    sum[0] = s0;
-    sum[1] = s1;
-    sum[2] = s2;
-    sum[3] = s3;
+    const float *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
+    SUMS(sum);
+    for (int64_t d = 0; d < depth; d++)
+        ADD(r0[d], r1[d], r2[d], r3[d], weights + d * WIDE);
+    KEEP(sum);
 }
 
 /* sum[i][j] += rows[p][at[i]] * gradients[p][j] over COUNT rows; NULL is a row of zeros. */
 static inline __attribute__((always_inline)) void filter_body(const float *const *rows,
                                                               const int64_t at[ROWS],
                                                               const float *gradients, int64_t count,
-                                                              wide sum[ROWS])
+                                                              float sum[ROWS][WIDE])
 {
-    wide s0 = sum[0], s1 = sum[1], s2 = sum[2], s3 = sum[3];
+    const int64_t a0 = at[0], a1 = at[1], a2 = at[2], a3 = at[3];
+    SUMS(sum);
     for (int64_t p = 0; p < count; p++) {
-        const wide g = *(const wide *)(gradients + p * WIDE);
         const float *row = rows[p];
-        if (!row)
-            continue;
-        s0 += row[at[0]] * g;
-        s1 += row[at[1]] * g;
-        s2 += row[at[2]] * g;
-        s3 += row[at[3]] * g;
+        if (row)
+            ADD(row[a0], row[a1], row[a2], row[a3], gradients + p * WIDE);
     }
-    sum[0] = s0;
-    sum[1] = s1;
-    sum[2] = s2;
-    sum[3] = s3;
+    KEEP(sum);
 }
 
 static void forward_any(const float *const rows[ROWS], const float *weights, int64_t depth,
-                        wide sum[ROWS])
+                        float sum[ROWS][WIDE])
 {
     forward_body(rows, weights, depth, sum);
 }
 
 static void filter_any(const float *const *rows, const int64_t at[ROWS], const float *gradients,
-                       int64_t count, wide sum[ROWS])
+                       int64_t count, float sum[ROWS][WIDE])
 {
     filter_body(rows, at, gradients, count, sum);
 }
@@ -73,13 +83,13 @@ static void filter_any(const float *const *rows, const int64_t at[ROWS], const f
 #if defined __x86_64__
 #define AVX2 __attribute__((target("avx2")))
 AVX2 static void forward_avx2(const float *const rows[ROWS], const float *weights, int64_t depth,
-                              wide sum[ROWS])
+                              float sum[ROWS][WIDE])
 {
     forward_body(rows, weights, depth, sum);
 }
 
 AVX2 static void filter_avx2(const float *const *rows, const int64_t at[ROWS],
-                             const float *gradients, int64_t count, wide sum[ROWS])
+                             const float *gradients, int64_t count, float sum[ROWS][WIDE])
 {
     filter_body(rows, at, gradients, count, sum);
 }
@@ -90,7 +100,7 @@ AVX2 static void filter_avx2(const float *const *rows, const int64_t at[ROWS],
 #define HAS_AVX2 0
 #endif
 
-static void add_sums(double total[ROWS][WIDE], wide sum[ROWS])
+static void add_sums(double total[ROWS][WIDE], float sum[ROWS][WIDE])
 {
     for (int i = 0; i < ROWS; i++) {
         for (int j = 0; j < WIDE; j++)
@@ -117,7 +127,7 @@ static void multiply_block(const struct product *p, int64_t r, int64_t block)
     const int64_t high = p->rows - r < ROWS ? p->rows - r : ROWS;
     const int64_t left = p->width - block * WIDE, width = left < WIDE ? left : WIDE;
     double total[ROWS][WIDE] = {{0}};
-    wide sum[ROWS];
+    float sum[ROWS][WIDE];
     int64_t summed = 0;
     memset(sum, 0, sizeof sum);
     for (int64_t place = 0; place < p->places; place++) {
@@ -296,7 +306,7 @@ static void filter_block(const struct conv *c, const float *const *rows, const f
     const int64_t channels = c->x->c, width = c->w->n;
     for (int64_t from = 0; from < channels; from += ROWS) {
         double total[ROWS][WIDE] = {{0}};
-        wide sum[ROWS];
+        float sum[ROWS][WIDE];
         int64_t at[ROWS];
         for (int i = 0; i < ROWS; i++)
             at[i] = from + i < channels ? from + i : from;
