@@ -253,8 +253,10 @@ static int promote(const struct folder *folder, const char *path)
 {
     bool newest;
     int rc = exists(folder->newest, &newest);
-    if (!rc && newest)
-        rc = keep_previous(folder);
+    /* The previous name is durable before the newest is taken: names may reach the disk in any
+     * order, and the state between the two would be lost. */
+    if (!rc && newest && !(rc = keep_previous(folder)))
+        rc = files_sync_folder(path);
     if (rc || (rc = rename_file(folder->next, folder->newest)))
         return rc;
     return files_sync_folder(path);

@@ -14,7 +14,6 @@
 #include "common/files.h"
 #include "common/stop.h"
 #include "train/backend.h"
-#include "train/eval.h"
 #include "train/settings.h"
 #include "train/trainer.h"
 #include "version.h"
@@ -27,8 +26,7 @@ struct command {
 
 /* Ends with a row without a name. */
 static const struct command commands[] = {
-    {"eval", eval_main, "the accuracy of weights (a checkpoint, torchvision's file) on a data set"},
-    {NULL,   NULL,      NULL                                                                      },
+    {NULL, NULL, NULL},
 };
 
 static void print_version(void)

@@ -337,7 +337,9 @@ int state_save(struct state *state, const char *folder, const struct position *p
         .tensors = state->tensors,
         .tensor_count = state->model->parameter_count,
     };
-    if ((rc = checkpoint_publish(folder, &checkpoint)))
+    /* The model first: a run that is killed between the two makes it again, since the checkpoint is
+     * still the one before. */
+    if (model && (rc = checkpoint_publish_model(folder, &checkpoint, settings_keep(settings))))
         return rc;
-    return model ? checkpoint_publish_model(folder, &checkpoint, settings_keep(settings)) : 0;
+    return checkpoint_publish(folder, &checkpoint);
 }

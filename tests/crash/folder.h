@@ -1,0 +1,19 @@
+/*
+ * folder.h - whole folders: copied, removed, compared. Helpers of the fault tests.
+ */
+#ifndef TESTS_CRASH_FOLDER_H
+#define TESTS_CRASH_FOLDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* All three return false, after a line on standard output, when something is in the way. */
+bool folder_make(const char *path);
+bool folder_remove(const char *path); /* a missing one is fine */
+bool folder_copy(const char *from, const char *to);
+
+/* The first difference in names, kinds or bytes between EXPECTED and FOUND goes to OUT ("" when
+ * they are the same). With EXTRA, FOUND may hold more names. */
+bool folder_same(const char *expected, const char *found, bool extra, char *out, size_t size);
+
+#endif

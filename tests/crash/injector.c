@@ -1,0 +1,401 @@
+/*
+ * injector.c - preloaded into a program under test: counts its calls that change files, and lets
+ * one of them fail, stop half-way, or be the last thing the process does. LMDB's and other
+ * libraries' calls are counted as well; stdio's are not (nothing durable goes through stdio here).
+ *
+ * Counted are only calls on files and folders below FAULT_ROOT, so that what a program prints or
+ * reads does not move the numbers. Wishes come in the environment:
+ *     FAULT_ROOT     folder, as the program names it
+ *     FAULT_AT       number of the call, from 1; 0 or none: only count
+ *     FAULT_DO       before, after, half: die by SIGKILL at that moment (half: a write has written
+ *                    half of its bytes); short: a write that comes back with half; a number: errno
+ *     FAULT_FOREVER  1: all later calls fail in the same way, too
+ *     FAULT_LOG      file to write the calls down in (record.h)
+ *
+ * The real work goes to the kernel by syscall(), not to the C library's functions: nothing has to
+ * be looked up, and no lock is taken.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "tests/crash/record.h"
+
+enum { FILES = 1024, PIECES = 1024 };
+enum fault { FAULT_NONE, FAULT_BEFORE, FAULT_AFTER, FAULT_HALF, FAULT_SHORT, FAULT_ERROR };
+
+/* A preloaded library can reach nothing but globals. */
+static struct {
+    char root[PATH_MAX];
+    size_t root_size;
+    long at;
+    enum fault fault;
+    int error;
+    bool forever;
+    int log; /* -1: none */
+    atomic_long calls;
+    /* Of each file descriptor: its file is below the root; and it was opened for writing. */
+    bool watched[FILES], writing[FILES];
+} state = {.log = -1};
+
+__attribute__((constructor)) static void begin(void)
+{
+    const char *root = getenv("FAULT_ROOT"), *at = getenv("FAULT_AT"), *what = getenv("FAULT_DO");
+    const char *path = getenv("FAULT_LOG");
+    if (!root || strlen(root) >= sizeof state.root)
+        return;
+    strcpy(state.root, root);
+    state.root_size = strlen(root);
+    state.at = at ? atol(at) : 0;
+    state.forever = getenv("FAULT_FOREVER") != NULL;
+    if (what)
+        state.fault = !strcmp(what, "before")  ? FAULT_BEFORE
+                      : !strcmp(what, "after") ? FAULT_AFTER
+                      : !strcmp(what, "half")  ? FAULT_HALF
+                      : !strcmp(what, "short") ? FAULT_SHORT
+                                               : FAULT_ERROR;
+    if (state.fault == FAULT_ERROR)
+        state.error = atoi(what);
+    if (path) {
+        int file = (int)syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND, 0666);
+        state.log = (int)syscall(SYS_fcntl, file, F_DUPFD_CLOEXEC, FILES / 2);
+        syscall(SYS_close, file);
+    }
+}
+
+static bool below_root(const char *path)
+{
+    return state.root_size && !strncmp(path, state.root, state.root_size) &&
+           (path[state.root_size] == '/' || path[state.root_size] == 0);
+}
+
+static bool is_watched(int file)
+{
+    return file >= 0 && file < FILES && state.watched[file];
+}
+
+/* The fault for a call that is about to be made. */
+static enum fault count(void)
+{
+    long number = atomic_fetch_add(&state.calls, 1) + 1;
+    bool hit = state.at && (number == state.at || (state.forever && number > state.at));
+    if (!hit)
+        return FAULT_NONE;
+    if (state.fault == FAULT_BEFORE) {
+        kill(getpid(), SIGKILL);
+        pause();
+    }
+    return state.fault;
+}
+
+/* A call was made: write it down, die if it was to be the last. Returns RESULT; errno is kept. */
+static long done(enum fault fault, long result, struct record record, const char *path,
+                 const char *other, const struct iovec *data, int pieces)
+{
+    int error = errno;
+    if (state.log >= 0) {
+        struct iovec out[PIECES + 3];
+        int used = 0;
+        record.failed = result < 0;
+        record.path_size = path ? (uint32_t)strlen(path) : 0;
+        record.other_size = other ? (uint32_t)strlen(other) : 0;
+        out[used++] = (struct iovec){&record, sizeof record};
+        out[used++] = (struct iovec){(void *)path, record.path_size};
+        out[used++] = (struct iovec){(void *)other, record.other_size};
+        for (int i = 0; i < pieces && i < PIECES; i++)
+            out[used++] = data[i];
+        syscall(SYS_writev, state.log, out, used);
+    }
+    if (fault == FAULT_AFTER || fault == FAULT_HALF) {
+        kill(getpid(), SIGKILL);
+        pause();
+    }
+    errno = error;
+    return result;
+}
+
+static uint64_t node_of(int file)
+{
+    struct stat status;
+    return fstat(file, &status) ? 0 : (uint64_t)status.st_ino;
+}
+
+static long refuse(int error)
+{
+    errno = error;
+    return -1;
+}
+
+/* ---- opening and closing ---- */
+
+static int open_file(int folder, const char *path, int flags, mode_t mode)
+{
+    bool below = below_root(path), counted = below && (flags & (O_CREAT | O_TRUNC));
+    enum fault fault = counted ? count() : FAULT_NONE;
+    struct stat status;
+    struct record record = {.call = CALL_OPEN, .emptied = (flags & O_TRUNC) != 0};
+    record.created = counted && lstat(path, &status) != 0;
+    int file = fault == FAULT_ERROR ? (int)refuse(state.error)
+                                    : (int)syscall(SYS_openat, folder, path, flags, mode);
+    if (file >= 0 && file < FILES) {
+        state.watched[file] = below;
+        state.writing[file] = (flags & O_ACCMODE) != O_RDONLY;
+    }
+    if (!counted)
+        return file;
+    record.node = file >= 0 ? node_of(file) : 0;
+    return (int)done(fault, file, record, path, NULL, NULL, 0);
+}
+
+static mode_t mode_of(int flags, va_list arguments)
+{
+    return flags & (O_CREAT | __O_TMPFILE) ? (mode_t)va_arg(arguments, unsigned) : 0;
+}
+
+int open(const char *path, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = mode_of(flags, arguments); // NOLINT: clang-tidy 14 does not see va_start
+    va_end(arguments);
+    return open_file(AT_FDCWD, path, flags, mode);
+}
+
+int openat(int folder, const char *path, int flags, ...)
+{
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = mode_of(flags, arguments); // NOLINT: clang-tidy 14 does not see va_start
+    va_end(arguments);
+    return open_file(folder, path, flags, mode);
+}
+
+int close(int file)
+{
+    if (!is_watched(file) || !state.writing[file])
+        return (int)syscall(SYS_close, file);
+    struct record record = {.call = CALL_CLOSE, .node = node_of(file)};
+    enum fault fault = count();
+    state.watched[file] = false;
+    long result = syscall(SYS_close, file);
+    if (fault == FAULT_ERROR) /* the descriptor is gone all the same, as in Linux */
+        result = refuse(state.error);
+    return (int)done(fault, result, record, NULL, NULL, NULL, 0);
+}
+
+/* ---- bytes ---- */
+
+/* Cut *COUNT pieces to half of their bytes. */
+static void halve(struct iovec *pieces, int *count_of_pieces)
+{
+    size_t size = 0;
+    for (int i = 0; i < *count_of_pieces; i++)
+        size += pieces[i].iov_len;
+    size /= 2;
+    for (int i = 0; i < *count_of_pieces; i++) {
+        if (pieces[i].iov_len > size)
+            pieces[i].iov_len = size;
+        size -= pieces[i].iov_len;
+    }
+}
+
+/* OFFSET -1: where the file stands. */
+static ssize_t write_file(int file, const struct iovec *data, int pieces, off_t offset)
+{
+    struct iovec copy[PIECES];
+    bool watched = is_watched(file);
+    enum fault fault = watched ? count() : FAULT_NONE;
+    if (fault == FAULT_ERROR)
+        return done(fault, refuse(state.error), (struct record){.call = CALL_WRITE}, NULL, NULL,
+                    NULL, 0);
+    if (pieces > PIECES)
+        return refuse(EINVAL);
+    memcpy(copy, data, (size_t)pieces * sizeof *copy);
+    if (fault == FAULT_HALF || fault == FAULT_SHORT)
+        halve(copy, &pieces);
+    off_t at = offset >= 0 ? offset : watched ? lseek(file, 0, SEEK_CUR) : 0;
+    ssize_t result = offset >= 0 ? syscall(SYS_pwritev, file, copy, pieces, offset, 0)
+                                 : syscall(SYS_writev, file, copy, pieces);
+    if (!watched)
+        return result;
+    struct record record = {.call = CALL_WRITE, .node = node_of(file), .offset = (uint64_t)at};
+    for (int i = 0; i < pieces; i++)
+        record.size += copy[i].iov_len;
+    return done(fault, result, record, NULL, NULL, copy, pieces);
+}
+
+/* Files that are not watched get the very call that was asked for: a child of the program may be
+ * allowed no other (prep/jail.c). */
+ssize_t write(int file, const void *bytes, size_t size)
+{
+    if (!is_watched(file))
+        return syscall(SYS_write, file, bytes, size);
+    return write_file(file, &(struct iovec){(void *)bytes, size}, 1, -1);
+}
+
+ssize_t pwrite(int file, const void *bytes, size_t size, off_t offset)
+{
+    if (!is_watched(file))
+        return syscall(SYS_pwrite64, file, bytes, size, offset);
+    return write_file(file, &(struct iovec){(void *)bytes, size}, 1, offset);
+}
+
+ssize_t writev(int file, const struct iovec *data, int pieces)
+{
+    return write_file(file, data, pieces, -1);
+}
+
+ssize_t pwritev(int file, const struct iovec *data, int pieces, off_t offset)
+{
+    return write_file(file, data, pieces, offset);
+}
+
+static int change_size(int file, enum record_call call, int mode, off_t offset, off_t size)
+{
+    bool watched = is_watched(file);
+    enum fault fault = watched ? count() : FAULT_NONE;
+    struct record record = {.call = call, .offset = (uint64_t)(offset + size)};
+    record.node = watched ? node_of(file) : 0;
+    long result = fault == FAULT_ERROR    ? refuse(state.error)
+                  : call == CALL_TRUNCATE ? syscall(SYS_ftruncate, file, size)
+                                          : syscall(SYS_fallocate, file, mode, offset, size);
+    return watched ? (int)done(fault, result, record, NULL, NULL, NULL, 0) : (int)result;
+}
+
+int ftruncate(int file, off_t size)
+{
+    return change_size(file, CALL_TRUNCATE, 0, 0, size);
+}
+
+int fallocate(int file, int mode, off_t offset, off_t size)
+{
+    return change_size(file, CALL_ALLOCATE, mode, offset, size);
+}
+
+int posix_fallocate(int file, off_t offset, off_t size)
+{
+    return change_size(file, CALL_ALLOCATE, 0, offset, size) ? errno : 0;
+}
+
+static int sync_file(int file, long number)
+{
+    bool watched = is_watched(file);
+    enum fault fault = watched ? count() : FAULT_NONE;
+    struct record record = {.call = CALL_SYNC, .node = watched ? node_of(file) : 0};
+    long result = fault == FAULT_ERROR ? refuse(state.error) : syscall(number, file);
+    return watched ? (int)done(fault, result, record, NULL, NULL, NULL, 0) : (int)result;
+}
+
+int fsync(int file)
+{
+    return sync_file(file, SYS_fsync);
+}
+
+int fdatasync(int file)
+{
+    return sync_file(file, SYS_fdatasync);
+}
+
+/* Whose memory it is is not known: all of it counts. */
+int msync(void *start, size_t size, int flags)
+{
+    enum fault fault = state.root_size ? count() : FAULT_NONE;
+    long result =
+        fault == FAULT_ERROR ? refuse(state.error) : syscall(SYS_msync, start, size, flags);
+    return state.root_size
+               ? (int)done(fault, result, (struct record){.call = CALL_SYNC}, NULL, NULL, NULL, 0)
+               : (int)result;
+}
+
+/* ---- names ---- */
+
+/* System call NUMBER on PATH (and OTHER). */
+static int change_name(enum record_call call, const char *path, const char *other, long number,
+                       long a, long b, long c, long d, long e)
+{
+    bool counted = below_root(path) || (other && below_root(other));
+    enum fault fault = counted ? count() : FAULT_NONE;
+    struct record record = {.call = call};
+    struct stat status;
+    if (counted && call != CALL_SYMLINK && !lstat(path, &status))
+        record.node = (uint64_t)status.st_ino;
+    long result = fault == FAULT_ERROR ? refuse(state.error) : syscall(number, a, b, c, d, e);
+    if (counted && !result && call == CALL_MKDIR && !lstat(path, &status))
+        record.node = (uint64_t)status.st_ino;
+    return counted ? (int)done(fault, result, record, path, other, NULL, 0) : (int)result;
+}
+
+int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags)
+{
+    return change_name(CALL_RENAME, from, to, SYS_renameat2, from_folder, (long)from, to_folder,
+                       (long)to, (long)flags);
+}
+
+int rename(const char *from, const char *to)
+{
+    return renameat2(AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int renameat(int from_folder, const char *from, int to_folder, const char *to)
+{
+    return renameat2(from_folder, from, to_folder, to, 0);
+}
+
+int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags)
+{
+    return change_name(CALL_LINK, from, to, SYS_linkat, from_folder, (long)from, to_folder,
+                       (long)to, flags);
+}
+
+int link(const char *from, const char *to)
+{
+    return linkat(AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int symlink(const char *text, const char *path)
+{
+    return change_name(CALL_SYMLINK, path, text, SYS_symlinkat, (long)text, AT_FDCWD, (long)path, 0,
+                       0);
+}
+
+int unlinkat(int folder, const char *path, int flags)
+{
+    return change_name(CALL_UNLINK, path, NULL, SYS_unlinkat, folder, (long)path, flags, 0, 0);
+}
+
+int unlink(const char *path)
+{
+    return unlinkat(AT_FDCWD, path, 0);
+}
+
+int rmdir(const char *path)
+{
+    return unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+    return change_name(CALL_MKDIR, path, NULL, SYS_mkdirat, AT_FDCWD, (long)path, mode, 0, 0);
+}
+
+/* ---- what the program says ---- */
+
+/* A program under test that links to nothing of ours calls this where it is preloaded. */
+void fault_mark(unsigned number);
+void fault_mark(unsigned number)
+{
+    if (state.log >= 0)
+        done(FAULT_NONE, 0, (struct record){.call = CALL_MARK, .offset = number}, NULL, NULL, NULL,
+             0);
+}

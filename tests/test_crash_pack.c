@@ -1,0 +1,107 @@
+/*
+ * prep pack and prep sort-val, disturbed at every call that changes files (crash/engine.h).
+ *
+ * pack: three shards of small drawn pictures, two converting threads. sort-val: a drawn devkit and
+ * its pictures, in each mode.
+ */
+#include "tests/crash/engine.h"
+#include "tests/crash/folder.h"
+#include "tests/pack_tree.h"
+
+enum { SMALL_PICTURES = 24 };
+
+static long kills, errors, states;
+
+/* SRC: three classes of pictures that fill three shards of 1 MiB. */
+static const char *small_tree(void)
+{
+    static char path[FILES_PATH_SIZE];
+    struct picture picture = {0};
+    struct decoder *decoder;
+    uint8_t *bytes = NULL;
+    size_t capacity = 0, size;
+    if (path[0])
+        return path;
+    snprintf(path, sizeof path, "%s", at("small"));
+    CHECK_INT(decoder_open(&decoder), 0);
+    for (int i = 0; i < SMALL_PICTURES; i++) {
+        CHECK_INT(files_make_folder(at("small/c%d", i % 3)), 0);
+        draw(&picture, 180, 170 + i % 3, i);
+        CHECK_INT(decoder_write_jpeg(decoder, &picture, 50, &bytes, &capacity, &size), 0);
+        write_file(at("small/c%d/%d.JPEG", i % 3, i), bytes, size);
+    }
+    write_file(at("small/c0/bad.JPEG"), "no picture", 10);
+    mem_free(bytes);
+    picture_release(&picture);
+    decoder_close(decoder);
+    return path;
+}
+
+/* After the end all that the run left is there, whatever else is. */
+static bool keeps_all(const struct scenario *scenario, const char *folder, unsigned mark)
+{
+    char reference[FILES_PATH_SIZE], difference[FILES_PATH_SIZE];
+    (void)mark;
+    files_join(reference, at("%s", scenario->name), "reference");
+    if (folder_same(reference, folder, true, difference, sizeof difference))
+        return true;
+    printf("%s\n", difference);
+    return false;
+}
+
+static void disturb(const struct scenario *scenario, int seconds)
+{
+    struct engine *engine = engine_open(scenario, at("%s", scenario->name));
+    kills += engine_kills(engine, seconds);
+    errors += engine_errors(engine);
+    states += engine_power(engine);
+    CHECK_INT(engine_close(engine), 0);
+}
+
+static void test_pack_calls(void)
+{
+    const char *const command[] = {
+        CRASH_PREP,     "pack",   small_tree(), "@/out.lmdb", "--shard-size",
+        "1MiB",         "--jobs", "2",          "--max-bad",  "1",
+        "--short-side", "0",      NULL};
+    disturb(&(struct scenario){.name = "pack", .command = command, .promised = keeps_all}, 10);
+}
+
+static void test_sort_calls(void)
+{
+    static const char *const modes[] = {"link", "copy", "move", "symlink"};
+    char sample[FILES_PATH_SIZE + 256];
+    snprintf(sample, sizeof sample,
+             "%s sample %s --classes 2 --train-per-class 1 --val-per-class 2 --seed 4 2>%s",
+             CRASH_PREP, at("raw"), at("said"));
+    if (system(sample) != 0)
+        TEST_SKIP("prep sample does not work: it was built without matio?");
+    CHECK(folder_make(at("begin")));
+    CHECK_INT(rename(at("raw/val"), at("begin/val")), 0);
+    for (int i = 0; i < 4; i++) {
+        const char *const command[] = {CRASH_PREP, "sort-val", at("raw/devkit"), "@/val",
+                                       "@/out",    "--mode",   modes[i],         NULL};
+        disturb(
+            &(struct scenario){
+                .name = modes[i], .command = command, .begin = at("begin"), .promised = keeps_all},
+            1);
+    }
+}
+
+static void print_counts(void)
+{
+    printf("kill points: %ld\nerrors injected: %ld\npower-loss states: %ld\n", kills, errors,
+           states);
+}
+
+static const struct test tests[] = {
+    {"pack",   test_pack_calls},
+    {"sort",   test_sort_calls},
+    {"counts", print_counts   },
+};
+
+int main(int argc, char **argv)
+{
+    engine_choose_folder();
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
