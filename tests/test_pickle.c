@@ -32,7 +32,7 @@ static int any_tensor(void *context, size_t index, uint64_t offset, int rank, co
     return *out ? 0 : err_set(ERR_INPUT, "a shape too large");
 }
 
-static const struct unpickle_host host = {NULL, any_storage, any_tensor};
+static const struct unpickle_host host = {.storage = any_storage, .tensor = any_tensor};
 
 static int read_pickle(const void *bytes, size_t size, struct pth_value **root)
 {

@@ -13,6 +13,9 @@
 const char *const precision_names[PRECISIONS] = {"auto", "f32", "bf16", "fp16", "tf32"};
 
 const struct backend *const backends[] = {
+#ifdef HAVE_CUDA
+    &backend_cuda,
+#endif
 #ifdef HAVE_DNNL
     &backend_cpu,
 #endif

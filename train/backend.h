@@ -178,9 +178,10 @@ struct backend {
 
     /* Around the forward and backward calls of one micro-batch, in training: WALK_BEGIN sets
      * *PLAYED when a recording of them is queued; net then makes no calls until WALK_END, which
-     * gets what the calls came to. NULL: nothing is recorded. */
+     * gets what the calls came to and sets *AGAIN when they were not recorded after all: net goes
+     * through both once more. NULL: nothing is recorded. */
     int (*walk_begin)(struct device *device, enum backend_walk walk, bool *played);
-    int (*walk_end)(struct device *device, enum backend_walk walk, int rc);
+    int (*walk_end)(struct device *device, enum backend_walk walk, int rc, bool *again);
 
     /* Begin to bring a batch to the device while it computes; feed of the same batch comes next.
      * At most one batch is on its way beside the one that was fed. NULL: feed does it all. */
@@ -223,6 +224,15 @@ struct backend {
                       float *host);
 
     int (*sync)(struct device *device);
+
+    /* For --profile: remember the moment at which all that is queued now is done, under NUMBER (0,
+     * 1, 2, ...); and, after sync, the seconds from mark NUMBER - 1 to NUMBER. NULL: the host's
+     * clock will do. */
+    int (*mark)(struct device *device, int number);
+    int (*marked)(struct device *device, int number, double *seconds);
+
+    /* Bytes of device memory that are free. NULL: nobody knows. */
+    int (*free_bytes)(struct device *device, uint64_t *out);
 };
 
 extern const struct backend backend_ref;  /* plain C: the definition of correct */

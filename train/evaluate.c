@@ -27,7 +27,9 @@ static int add_result(struct net *net, int rows, struct sums *sums)
 
 /* All batches of LOADER: each is computed while the next one comes to the device, and its result is
  * read when that one's computation is queued. */
-static int run_batches(struct net *net, struct loader *loader, double begin, struct sums *sums)
+static int run_batches(struct net *net, struct loader *loader, double begin,
+                       int (*visit)(void *context, const struct batch *batch), void *context,
+                       struct sums *sums)
 {
     const struct batch *batch;
     const long long all = (long long)loader_images(loader);
@@ -39,6 +41,8 @@ static int run_batches(struct net *net, struct loader *loader, double begin, str
             return err_set(ERR_STOPPED, "stopped in validation after %lld of %lld pictures",
                            (long long)sums->images, all);
         if ((rc = net_evaluate(net, batch, NULL)))
+            return rc;
+        if (visit && (rc = visit(context, batch)))
             return rc;
         if ((more = loader_next(loader, &batch)) == 1 && (rc = net_upload(net, batch)))
             return rc;
@@ -54,11 +58,18 @@ static int run_batches(struct net *net, struct loader *loader, double begin, str
 
 int evaluate_run(struct net *net, struct loader *loader, struct evaluation *out)
 {
+    return evaluate_each(net, loader, NULL, NULL, out);
+}
+
+int evaluate_each(struct net *net, struct loader *loader,
+                  int (*visit)(void *context, const struct batch *batch), void *context,
+                  struct evaluation *out)
+{
     struct sums sums = {0};
     double begin = work_seconds();
     long long all = (long long)loader_images(loader);
     int rc = loader_start(loader, 0, 0);
-    if (rc || (rc = run_batches(net, loader, begin, &sums)))
+    if (rc || (rc = run_batches(net, loader, begin, visit, context, &sums)))
         return rc;
     if (sums.images != all)
         return err_set(ERR_FAULT, "validation counted %lld pictures of %lld",

@@ -17,4 +17,10 @@ struct evaluation {
 /* LOADER lends LOADER_LENT batches. ERR_STOPPED when stop_requested() became true on the way. */
 int evaluate_run(struct net *net, struct loader *loader, struct evaluation *out);
 
+/* The same, and VISIT is called after each batch, when net_logits has its logits; an error from it
+ * ends the pass. NULL: it is not called. */
+int evaluate_each(struct net *net, struct loader *loader,
+                  int (*visit)(void *context, const struct batch *batch), void *context,
+                  struct evaluation *out);
+
 #endif

@@ -14,6 +14,7 @@
 #include "common/files.h"
 #include "common/stop.h"
 #include "train/backend.h"
+#include "train/eval.h"
 #include "train/settings.h"
 #include "train/trainer.h"
 #include "version.h"
@@ -26,7 +27,8 @@ struct command {
 
 /* Ends with a row without a name. */
 static const struct command commands[] = {
-    {NULL, NULL, NULL},
+    {"eval", eval_main, "the accuracy of weights (a checkpoint, torchvision's file) on a data set"},
+    {NULL,   NULL,      NULL                                                                      },
 };
 
 static void print_version(void)

@@ -48,6 +48,9 @@ enum block {
     BLOCKS
 };
 
+/* Calls of one walk that are measured: ResNet-152 has some 1,100. */
+enum { MARKS = 2048 };
+
 struct net {
     const struct backend *backend;
     struct device *device;
@@ -62,6 +65,8 @@ struct net {
     uint64_t posted, collected;     /* results, ever; number i lies under slot i % NET_RESULTS */
     bool profiling;
     struct net_profile profile;
+    double *marked[MARKS]; /* the sum that the time from mark i to i + 1 goes to */
+    int mark_count;
 };
 
 /* ---- messages ---- */
@@ -85,13 +90,43 @@ static int op_failed(const struct net *net, const struct op *op, const char *wha
 
 /* ---- profile ---- */
 
-/* While measuring, every call is waited for and its time since SINCE added to *SUM. */
+/* While measuring, the time of every call goes to *SUM: the device's, from mark to mark, or the
+ * host's since SINCE when the call has been waited for. */
 static int measure(struct net *net, double since, double *sum)
 {
-    int rc = net->profiling ? net->backend->sync(net->device) : 0;
+    const struct backend *backend = net->backend;
+    int rc;
 
-    if (net->profiling)
-        *sum += work_seconds() - since;
+    if (!net->profiling)
+        return 0;
+    if (backend->mark && net->mark_count < MARKS) {
+        net->marked[net->mark_count] = sum;
+        return backend->mark(net->device, ++net->mark_count);
+    }
+    if ((rc = backend->sync(net->device)))
+        return rc;
+    *sum += work_seconds() - since;
+    return 0;
+}
+
+/* From now on calls are measured, from the first mark on. */
+static int begin_marks(struct net *net)
+{
+    net->mark_count = 0;
+    return net->profiling && net->backend->mark ? net->backend->mark(net->device, 0) : 0;
+}
+
+static int collect_marks(struct net *net)
+{
+    int rc = net->profiling && net->mark_count ? net->backend->sync(net->device) : 0;
+
+    for (int i = 0; i < net->mark_count && !rc; i++) {
+        double seconds = 0;
+
+        rc = net->backend->marked(net->device, i + 1, &seconds);
+        *net->marked[i] += seconds;
+    }
+    net->mark_count = 0;
     return rc;
 }
 
@@ -337,6 +372,30 @@ static int plan(struct net *net)
 
 /* ---- memory ---- */
 
+/* The most pictures whose activations would fit, if they take as much each as in this plan. */
+static long long fitting_batch(const struct net *net, uint64_t free_bytes)
+{
+    const struct net_plan *p = &net->plan;
+    uint64_t growing = p->arena + p->own.staging, fixed = p->total - growing;
+
+    return free_bytes <= fixed ? 0
+                               : (long long)((double)(free_bytes - fixed) / (double)growing *
+                                             net->model->settings.batch);
+}
+
+/* Refuse what does not fit before anything is taken. */
+static int check_room(const struct net *net)
+{
+    uint64_t free_bytes;
+    char text[32];
+    int rc = net->backend->free_bytes ? net->backend->free_bytes(net->device, &free_bytes) : 0;
+
+    if (rc || !net->backend->free_bytes || net->plan.total <= free_bytes)
+        return rc;
+    return err_set(ERR_MEMORY, "%s are free, enough for batches of about %lld pictures",
+                   log_bytes(text, (double)free_bytes), fitting_batch(net, free_bytes));
+}
+
 static int allocate(struct net *net)
 {
     const struct net_plan *p = &net->plan;
@@ -344,7 +403,7 @@ static int allocate(struct net *net)
                                     [BLOCK_MOMENTA] = p->momenta, [BLOCK_SUMS] = p->accumulated,
                                     [BLOCK_PACKED] = p->packed,   [BLOCK_ARENA] = p->arena};
     char total[32], weights[32], arena[32];
-    int rc = 0;
+    int rc = check_room(net);
 
     for (int i = 0; i < BLOCKS && !rc; i++)
         if (bytes[i])
@@ -550,16 +609,22 @@ static int walk_training(struct net *net)
     struct list *list = &net->training;
     enum backend_walk walk = net->micro_batches ? WALK_MORE : WALK_FIRST;
     const struct backend *backend = net->backend;
-    bool recording = backend->walk_begin && !net->profiling, played = false;
-    int rc = recording ? backend->walk_begin(net->device, walk, &played) : 0;
+    bool recording = backend->walk_begin && !net->profiling, again = false;
+    int rc;
 
-    if (rc)
-        return err_add(rc, "%s: a step", backend->name);
-    if (!played && !(rc = walk_forward(net, list)) && !(rc = walk_backward(net, list)) &&
-        net->settings.accumulate)
-        rc = accumulate(net);
-    if (recording)
-        rc = backend->walk_end(net->device, walk, rc);
+    do {
+        bool played = false;
+
+        again = false;
+        if (recording && (rc = backend->walk_begin(net->device, walk, &played)))
+            return err_add(rc, "%s: a step", backend->name);
+        rc = 0;
+        if (!played && !(rc = walk_forward(net, list)) && !(rc = walk_backward(net, list)) &&
+            net->settings.accumulate)
+            rc = accumulate(net);
+        if (recording)
+            rc = backend->walk_end(net->device, walk, rc, &again);
+    } while (!rc && again);
     net->last_walked = list;
     return rc;
 }
@@ -589,8 +654,8 @@ int net_train(struct net *net, const struct batch *batch, struct loss_result *re
         return rc;
     /* The arena loses the folded weights, and the running statistics move. */
     net->evaluation.stale = true;
-    if ((rc = prepare_list(net, list)) || (rc = feed(net, list, batch)) ||
-        (rc = walk_training(net)))
+    if ((rc = begin_marks(net)) || (rc = prepare_list(net, list)) ||
+        (rc = feed(net, list, batch)) || (rc = walk_training(net)) || (rc = collect_marks(net)))
         return rc;
     net->micro_batches = net->settings.accumulate ? net->micro_batches + 1 : 1;
     net->profile.steps++;
@@ -607,14 +672,17 @@ int net_update(struct net *net, const struct sgd *sgd)
 {
     struct sgd scaled = *sgd;
     double since = work_seconds();
+    int rc;
 
     if (!net->micro_batches)
         return err_set(ERR_FAULT, "an update without a step of training before it");
     scaled.gradient_scale /= net->micro_batches;
-    int rc = net->backend->update(net->device, &scaled, net->model->parameters,
-                                  net->model->trained_count, net->blocks[BLOCK_VALUES],
-                                  update_gradients(net), net->blocks[BLOCK_MOMENTA]);
-    if (rc || (rc = measure(net, since, &net->profile.update)))
+    if ((rc = begin_marks(net)))
+        return rc;
+    rc = net->backend->update(net->device, &scaled, net->model->parameters,
+                              net->model->trained_count, net->blocks[BLOCK_VALUES],
+                              update_gradients(net), net->blocks[BLOCK_MOMENTA]);
+    if (rc || (rc = measure(net, since, &net->profile.update)) || (rc = collect_marks(net)))
         return err_add(rc, "%s: update of the weights", net->backend->name);
     net->micro_batches = 0;
     net->training.stale = net->evaluation.stale = true;
@@ -626,8 +694,9 @@ int net_evaluate(struct net *net, const struct batch *batch, struct loss_result 
     struct list *list = &net->evaluation;
     int rc;
 
-    if ((rc = check_use(net, false)) || (rc = prepare_list(net, list)) ||
-        (rc = feed(net, list, batch)) || (rc = walk_forward(net, list)))
+    if ((rc = check_use(net, false)) || (rc = begin_marks(net)) || (rc = prepare_list(net, list)) ||
+        (rc = feed(net, list, batch)) || (rc = walk_forward(net, list)) ||
+        (rc = collect_marks(net)))
         return rc;
     return post_result(net, list, result);
 }

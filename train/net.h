@@ -82,8 +82,8 @@ int net_numbers_get(struct net *net, double *out);
 int net_numbers_set(struct net *net, const double *in);
 
 /* Seconds per kind of op since net_profile_start, for --profile, and calls of net_train. While it
- * is on, every call of the backend is waited for. update: with adding up the gradients of
- * micro-batches. */
+ * is on, every call of the backend is timed, and waited for where the device cannot do it alone.
+ * update: with adding up the gradients of micro-batches. */
 struct net_profile {
     double forward[OP_KINDS], backward[OP_KINDS], prepare[OP_KINDS];
     double update, feed;

@@ -91,8 +91,7 @@ static void write_axis(const struct augment_axis *axis, bool mirrored, int size,
         starts[i] -= first;
 }
 
-/* A table of one tap that changes nothing. */
-static void write_same(int size, int32_t *table)
+void packed_write_same(int size, int32_t *table)
 {
     for (int i = 0; i < size; i++) {
         table[i] = i;
@@ -121,8 +120,8 @@ static int add_square(struct packed_block *block, int row, struct resampler *res
     place(out, at, size, 1, 1);
     out->stride = 3 * (uint32_t)size;
     out->down_first = 0;
-    write_same(size, (int32_t *)(block->bytes + at));
-    write_same(size, (int32_t *)(block->bytes + at + table_bytes(size, 1)));
+    packed_write_same(size, (int32_t *)(block->bytes + at));
+    packed_write_same(size, (int32_t *)(block->bytes + at + table_bytes(size, 1)));
     return augment_run(resampler, picture, plan, size, block->bytes + out->at);
 }
 

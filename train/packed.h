@@ -42,4 +42,7 @@ void packed_begin(struct packed_block *block, int batch, int size);
 int packed_add(struct packed_block *block, int row, struct resampler *resampler,
                const struct pixels *picture, const struct augment_plan *plan, int size);
 
+/* The table of an axis of SIZE (starts, counts, one weight each) that changes nothing: 3 x SIZE. */
+void packed_write_same(int size, int32_t *table);
+
 #endif

@@ -102,12 +102,12 @@ static int check_keys(const struct pth_value *dict)
 
 /* Values may be shared, so a small pickle can stand for an endless or exploding tree: walk it
  * within a BUDGET. */
-static int check_tree(const struct pth_value *value, int depth, size_t *budget)
+static int check_tree(const struct pth_value *value, bool foreign, int depth, size_t *budget)
 {
     int rc = 0;
     if (!(*budget)--)
         return err_set(ERR_FAULT, "more than %d values", PICKLE_OPCODE_LIMIT);
-    if ((int)value->kind > PTH_TENSOR)
+    if ((int)value->kind > (foreign ? PTH_OPAQUE : PTH_TENSOR))
         return err_set(ERR_FAULT, "a bare global or storage as a value");
     if (value->count && depth == PICKLE_DEPTH_LIMIT)
         return err_set(ERR_FAULT, "nested deeper than %d levels", PICKLE_DEPTH_LIMIT);
@@ -118,14 +118,14 @@ static int check_tree(const struct pth_value *value, int depth, size_t *budget)
     if (is_dict(value) && value->count && (rc = check_keys(value)))
         return rc;
     for (size_t i = 0; i < value->count && !rc; i++)
-        rc = check_tree(value->items[i], depth + 1, budget);
+        rc = check_tree(value->items[i], foreign, depth + 1, budget);
     return rc;
 }
 
-int pickle_check(const struct pth_value *root)
+int pickle_check(const struct pth_value *root, bool foreign)
 {
     size_t budget = PICKLE_OPCODE_LIMIT;
-    return check_tree(root, 0, &budget);
+    return check_tree(root, foreign, 0, &budget);
 }
 
 /* ---- writing ---- */
@@ -383,6 +383,8 @@ static int append_value(struct writer *w, const struct pth_value *value)
         if ((rc = append_name(w, NAME_ORDERED_DICT)))
             return rc;
         return append_container(w, value, ")R", "u");
+    case PTH_OPAQUE:
+        break;
     case PTH_TENSOR:
         return append_tensor(w, value);
     }
@@ -392,7 +394,7 @@ static int append_value(struct writer *w, const struct pth_value *value)
 int pickle_write(const struct pth_value *root, struct pickle *out)
 {
     struct writer w = {.out = out};
-    int rc = pickle_check(root);
+    int rc = pickle_check(root, false);
     *out = (struct pickle){0};
     if (!rc && !(rc = append_opcodes(&w, "\x80\x02")) && !(rc = append_value(&w, root)))
         rc = append_opcodes(&w, ".");

@@ -32,8 +32,8 @@ bool pickle_is_utf8(const char *text, size_t size);
 
 /* A tree is within the limits: depth, number of values, keys that are text or int and differ, texts
  * in UTF-8. Shared values are walked each time, so a tree that contains itself is too deep.
- * ERR_FAULT says what is wrong. */
-int pickle_check(const struct pth_value *root);
+ * FOREIGN: opaque values are allowed. ERR_FAULT says what is wrong. */
+int pickle_check(const struct pth_value *root, bool foreign);
 
 /* A pickle that was made, and the tensors in the order of their storages 0, 1, 2 ... */
 struct pickle {

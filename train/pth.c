@@ -8,6 +8,7 @@
 #include "common/files.h"
 #include "train/pickle.h"
 #include "train/unpickle.h"
+#include "train/views.h"
 #include "train/zip_reader.h"
 #include "train/zip_writer.h"
 
@@ -83,22 +84,11 @@ struct pth_value *pth_dict(struct mem_arena *arena, bool ordered)
     return make(arena, ordered ? PTH_ORDERED_DICT : PTH_DICT);
 }
 
-/* *OUT = product of the RANK sizes; false when one is negative or the product in bytes wraps. */
-static bool count_elements(enum pth_type type, int rank, const int64_t *shape, size_t *out)
-{
-    size_t bytes = pickle_element_size(type);
-    for (int i = 0; i < rank; i++)
-        if (shape[i] < 0 || !mem_multiply(bytes, (size_t)shape[i], &bytes))
-            return false;
-    *out = bytes / pickle_element_size(type);
-    return true;
-}
-
 struct pth_value *pth_tensor(struct mem_arena *arena, enum pth_type type, int rank,
                              const int64_t *shape, const void *data)
 {
     size_t count;
-    if (rank < 0 || rank > 8 || !count_elements(type, rank, shape, &count)) {
+    if (rank < 0 || rank > 8 || !views_count(type, rank, shape, &count)) {
         err_set(ERR_FAULT, "a tensor of rank %d whose size does not fit", rank);
         return NULL;
     }
@@ -190,11 +180,6 @@ const struct pth_value *pth_find(const struct pth_value *dict, const char *key)
 
 /* ---- writing ---- */
 
-static size_t tensor_bytes(const struct pth_value *value)
-{
-    return value->tensor.count * pickle_element_size(value->tensor.type);
-}
-
 /* The entries in the order in which torch.save writes them. */
 static int write_entries(struct zip_writer *zip, const struct pickle *pickle)
 {
@@ -206,7 +191,7 @@ static int write_entries(struct zip_writer *zip, const struct pickle *pickle)
     for (size_t i = 0; i < pickle->tensor_count; i++) {
         const struct pth_value *tensor = pickle->tensors[i];
         snprintf(name, sizeof name, "data/%zu", i);
-        if ((rc = zip_writer_add(zip, name, tensor->tensor.data, tensor_bytes(tensor))))
+        if ((rc = zip_writer_add(zip, name, tensor->tensor.data, views_bytes(tensor))))
             return rc;
     }
     return zip_writer_add(zip, "version", "3\n", 2);
@@ -230,31 +215,13 @@ int pth_write(const char *path, const char *name, const struct pth_value *root)
 
 /* ---- reading ---- */
 
-/* What an entry data/N holds. */
-struct storage {
-    const struct zip_entry *entry; /* NULL: no tensor spoke of it */
-    enum pth_type type;
-    uint64_t count; /* elements */
-    uint8_t *bytes; /* NULL in an outline */
-};
-
-/* A tensor as the pickle made it, first the value itself. */
-struct view {
-    struct pth_value value;
-    size_t storage;
-    uint64_t offset; /* elements */
-    int64_t stride[8];
-    bool contiguous;
-    struct view *next;
-};
-
 struct pth_file {
     char quoted[FILES_PATH_SIZE]; /* the path for messages */
     struct zip_file *zip;
     struct mem_arena arena;
     struct storage *storages; /* by the position of their entry in the archive */
-    struct view *views;
-    size_t copied; /* bytes of views that had to be copied */
+    struct views views;
+    bool foreign;
 };
 
 static int find_storage(void *context, const char *key, enum pth_type type, uint64_t count,
@@ -273,99 +240,17 @@ static int find_storage(void *context, const char *key, enum pth_type type, uint
                        pickle_element_size(type));
     *index = (size_t)(entry - zip_entry(file->zip, 0));
     struct storage *storage = &file->storages[*index];
-    if (storage->entry && storage->type != type)
+    if (storage->used && storage->type != type)
         return err_set(ERR_INPUT, "%s is used as two types", name);
-    *storage = (struct storage){.entry = entry, .type = type, .count = count};
+    *storage = (struct storage){.used = true, .type = type, .count = count};
     return 0;
-}
-
-/* The view's elements lie in a storage of COUNT elements; sets its element count and whether it is
- * contiguous. */
-static bool check_view(struct view *view, uint64_t count)
-{
-    const int64_t *shape = view->value.tensor.shape;
-    uint64_t last = view->offset, step = 1, part;
-    if (!count_elements(view->value.tensor.type, view->value.tensor.rank, shape,
-                        &view->value.tensor.count))
-        return false;
-    view->contiguous = true;
-    if (view->value.tensor.count == 0)
-        return view->offset <= count;
-    for (int i = view->value.tensor.rank - 1; i >= 0; i--) {
-        if (__builtin_mul_overflow((uint64_t)shape[i] - 1, (uint64_t)view->stride[i], &part) ||
-            __builtin_add_overflow(last, part, &last))
-            return false;
-        if (shape[i] > 1 && (uint64_t)view->stride[i] != step)
-            view->contiguous = false;
-        step *= (uint64_t)shape[i];
-    }
-    return last < count;
 }
 
 static int make_view(void *context, size_t index, uint64_t offset, int rank, const int64_t *shape,
                      const int64_t *stride, struct pth_value **out)
 {
     struct pth_file *file = context;
-    const struct storage *storage = &file->storages[index];
-    struct view *view = mem_arena_alloc(&file->arena, sizeof *view, "tensor");
-    if (!view)
-        return -ERR_MEMORY;
-    view->value.kind = PTH_TENSOR;
-    view->value.tensor.type = storage->type;
-    view->value.tensor.rank = rank;
-    memcpy(view->value.tensor.shape, shape, (size_t)rank * sizeof *shape);
-    memcpy(view->stride, stride, (size_t)rank * sizeof *stride);
-    view->storage = index;
-    view->offset = offset;
-    if (!check_view(view, storage->count))
-        return err_set(ERR_INPUT, "a tensor reaches outside its storage of %llu elements",
-                       (unsigned long long)storage->count);
-    view->next = file->views;
-    file->views = view;
-    *out = &view->value;
-    return 0;
-}
-
-/* OUT = the elements of a view that is not contiguous, in the order of its shape. */
-static void gather(const struct view *view, const uint8_t *bytes, uint8_t *out)
-{
-    size_t size = pickle_element_size(view->value.tensor.type);
-    int64_t at[8] = {0};
-    uint64_t from = view->offset;
-    for (size_t i = 0; i < view->value.tensor.count; i++) {
-        memcpy(out + i * size, bytes + from * size, size);
-        for (int k = view->value.tensor.rank - 1; k >= 0; k--) {
-            from += (uint64_t)view->stride[k];
-            if (++at[k] < view->value.tensor.shape[k])
-                break;
-            from -= (uint64_t)view->stride[k] * (uint64_t)at[k];
-            at[k] = 0;
-        }
-    }
-}
-
-/* Give a view its data: inside the storage where it is contiguous, else a copy. */
-static int load_view(struct pth_file *file, struct view *view)
-{
-    const struct storage *storage = &file->storages[view->storage];
-    size_t bytes = tensor_bytes(&view->value);
-    if (view->contiguous) {
-        view->value.tensor.data =
-            storage->bytes + view->offset * pickle_element_size(storage->type);
-        return 0;
-    }
-    if (bytes > PTH_COPY_LIMIT * zip_size(file->zip) - file->copied)
-        return err_set(ERR_INPUT,
-                       "%s: its tensors are views of one another that would take more than %d "
-                       "times the file's size",
-                       file->quoted, PTH_COPY_LIMIT);
-    file->copied += bytes;
-    uint8_t *copy = mem_arena_alloc(&file->arena, bytes, "tensor");
-    if (!copy)
-        return -ERR_MEMORY;
-    gather(view, storage->bytes, copy);
-    view->value.tensor.data = copy;
-    return 0;
+    return views_make(&file->views, index, offset, rank, shape, stride, out);
 }
 
 static int load_data(struct pth_file *file)
@@ -373,15 +258,14 @@ static int load_data(struct pth_file *file)
     int rc = 0;
     for (size_t i = 0; i < zip_count(file->zip) && !rc; i++) {
         struct storage *storage = &file->storages[i];
-        if (!storage->entry)
+        const struct zip_entry *entry = zip_entry(file->zip, i);
+        if (!storage->used)
             continue;
-        if (!(storage->bytes = mem_aligned((size_t)storage->entry->size, "tensor data")))
+        if (!(storage->bytes = mem_aligned((size_t)entry->size, "tensor data")))
             return -ERR_MEMORY;
-        rc = zip_read(file->zip, storage->entry, storage->bytes);
+        rc = zip_read(file->zip, entry, storage->bytes);
     }
-    for (struct view *view = file->views; view && !rc; view = view->next)
-        rc = load_view(file, view);
-    return rc;
+    return rc ? rc : views_load(&file->views, zip_size(file->zip), file->quoted);
 }
 
 /* The text of a small entry, whose CRC is checked, in OUT; "" when it is absent. */
@@ -407,7 +291,7 @@ static int check_entries(struct pth_file *file)
     char quoted[1024];
     for (size_t i = 0; i < zip_count(file->zip); i++) {
         const char *name = zip_entry(file->zip, i)->name;
-        bool known = file->storages[i].entry != NULL;
+        bool known = file->storages[i].used || (file->foreign && !strncmp(name, "data/", 5));
         for (size_t k = 0; k < sizeof others / sizeof *others; k++)
             known = known || !strcmp(name, others[k]);
         if (known)
@@ -452,7 +336,7 @@ static int check_marks(struct pth_file *file)
 static int read_pickle(struct pth_file *file, struct pth_value **root)
 {
     const struct unpickle_host host = {
-        .context = file, .storage = find_storage, .tensor = make_view};
+        .context = file, .storage = find_storage, .tensor = make_view, .foreign = file->foreign};
     const struct zip_entry *entry = zip_find(file->zip, "data.pkl");
     if (!entry)
         return err_set(ERR_INPUT, "%s is a zip archive, but not PyTorch's: it has no data.pkl",
@@ -470,7 +354,7 @@ static int read_pickle(struct pth_file *file, struct pth_value **root)
     return rc;
 }
 
-static int open_file(struct pth_file **out, const char *path, bool outline,
+static int open_file(struct pth_file **out, const char *path, bool outline, bool foreign,
                      const struct pth_value **root)
 {
     struct pth_value *tree = NULL;
@@ -481,11 +365,13 @@ static int open_file(struct pth_file **out, const char *path, bool outline,
     if (!file)
         return rc;
     err_quote(file->quoted, sizeof file->quoted, path);
+    file->foreign = foreign;
     if ((rc = zip_open(&file->zip, path, ENTRY_LIMIT)))
         goto fail;
     if (outline)
         zip_drop_cache(file->zip);
     file->storages = mem_array(zip_count(file->zip), sizeof *file->storages, "list of storages");
+    file->views = (struct views){.arena = &file->arena, .storages = file->storages};
     rc = -ERR_MEMORY;
     if (!file->storages || (rc = read_pickle(file, &tree)) || (rc = check_entries(file)) ||
         (rc = check_marks(file)) || (!outline && (rc = load_data(file))))
@@ -501,12 +387,17 @@ fail:
 
 int pth_open(struct pth_file **out, const char *path, const struct pth_value **root)
 {
-    return open_file(out, path, false, root);
+    return open_file(out, path, false, false, root);
+}
+
+int pth_open_foreign(struct pth_file **out, const char *path, const struct pth_value **root)
+{
+    return open_file(out, path, false, true, root);
 }
 
 int pth_open_outline(struct pth_file **out, const char *path, const struct pth_value **root)
 {
-    return open_file(out, path, true, root);
+    return open_file(out, path, true, false, root);
 }
 
 void pth_close(struct pth_file *file)
@@ -542,7 +433,7 @@ static int add_tensor(struct pth_file *file, struct digest *digest, const struct
     add_head(digest, 'T', (uint64_t)value->tensor.type);
     add_head(digest, '#', (uint64_t)value->tensor.rank);
     digest_add(digest, value->tensor.shape, (size_t)value->tensor.rank * sizeof(int64_t));
-    size_t bytes = tensor_bytes(value);
+    size_t bytes = views_bytes(value);
     if (value->tensor.data || !bytes || !file) {
         if (bytes)
             digest_add(digest, value->tensor.data, bytes);
@@ -553,7 +444,7 @@ static int add_tensor(struct pth_file *file, struct digest *digest, const struct
     if (!view->contiguous || view->offset || value->tensor.count != storage->count)
         return err_set(ERR_INPUT, "%s: a tensor that is not the whole of its storage",
                        file->quoted);
-    return zip_stream(file->zip, storage->entry, add_bytes, digest);
+    return zip_stream(file->zip, zip_entry(file->zip, view->storage), add_bytes, digest);
 }
 
 static int add_value(struct pth_file *file, struct digest *digest, const struct pth_value *value)
@@ -589,7 +480,7 @@ int pth_digest(struct pth_file *file, const struct pth_value *value, char out[33
     int rc = digest_open(&digest);
     if (rc)
         return rc;
-    if (!(rc = pickle_check(value)) && !(rc = add_value(file, digest, value)))
+    if (!(rc = pickle_check(value, false)) && !(rc = add_value(file, digest, value)))
         digest_value128(digest, out);
     digest_close(digest);
     return rc;

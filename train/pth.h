@@ -23,7 +23,10 @@ enum pth_kind {
     PTH_TUPLE,
     PTH_DICT,
     PTH_ORDERED_DICT,
-    PTH_TENSOR
+    PTH_TENSOR,
+    /* A foreign object (an argparse.Namespace), a tensor of a type that is not read: TEXT names it,
+     * integer is the byte where it begins. Only in trees of files that were opened as foreign. */
+    PTH_OPAQUE
 };
 enum pth_type { PTH_F32, PTH_F16, PTH_BF16, PTH_I64, PTH_I32, PTH_U8 };
 
@@ -83,6 +86,11 @@ int pth_open(struct pth_file **out, const char *path, const struct pth_value **r
 void pth_close(struct pth_file *file); /* NULL is fine */
 
 #define PTH_COPY_LIMIT 4
+
+/* As pth_open for a file that another program wrote: foreign objects become opaque values, dict
+ * keys that are neither text nor int are dropped with their values, entries that no tensor uses are
+ * passed over. What a tensor is built from is as strict as ever. */
+int pth_open_foreign(struct pth_file **out, const char *path, const struct pth_value **root);
 
 /* As pth_open, but tensor data stay in the file (tensor.data is NULL), to be streamed by
  * pth_digest: little memory. What is read comes from the disk where the system allows it, not from

@@ -80,7 +80,10 @@ static const struct opts_row rows[] = {
      "where checkpoints/NAME and runs/NAME are made"                                                                                                                                         },
     {"resume",           "auto|no|FILE",             OPTS_TEXT,   AT(resume),           "auto",      0,  0,      NULL,                      RUN,
      "auto: go on where the run of this name stopped; no: move it aside and begin anew; FILE: "
-     "begin from that checkpoint"                                                                                                                                                            },
+     "go on from that checkpoint, of train or of PyTorch"                                                                                                                                    },
+    {"init",             "FILE",                     OPTS_TEXT,   AT(init),             NULL,        0,  0,      NULL,                      RUN,
+     "begin a new run from the weights in FILE (.pth or .safetensors, also torchvision's); a last "
+     "layer of other classes stays at its initial values"                                                                                                                                    },
     {"keep",             "all|N",                    OPTS_TEXT,   AT(keep),             "5",         0,  0,      NULL,                      RUN,
      "how many model_<epoch>.pth files stay, beside the best"                                                                                                                                },
     {"checkpoint-steps", "N",                        OPTS_INT,    AT(checkpoint_steps), "0",         0,  1e12,   NULL,                      RUN,

@@ -38,7 +38,7 @@ struct settings {
     bool deterministic;
     int64_t threads; /* 0: all cores */
     /* Run. */
-    const char *name, *output, *resume, *keep;
+    const char *name, *output, *resume, *init, *keep;
     bool first_validation, profile;
     int64_t checkpoint_steps, log_every;
 };

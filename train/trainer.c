@@ -10,11 +10,13 @@
 #include "common/mem.h"
 #include "common/work.h"
 #include "train/evaluate.h"
+#include "train/import.h"
 #include "train/metrics.h"
 #include "train/report.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
 #include "train/state.h"
+#include "train/weights.h"
 #include "common/stop.h"
 
 enum {
@@ -234,6 +236,43 @@ static int resume_from(struct trainer *t, const char *what, const struct checkpo
     return 0;
 }
 
+/* Go on from a file that is none of our checkpoints; WHY: the error that says so, which stays for
+ * damaged ones of ours. */
+static int resume_foreign(struct trainer *t, const char *path, int why)
+{
+    struct err ours;
+    struct weights *weights;
+    err_take(why, &ours);
+    int rc = weights_open(&weights, path, settings_arch(t->settings));
+    if (rc)
+        return rc;
+    if (weights->ours) {
+        rc = err_raise(&ours);
+    } else if ((rc = import_resume(t->net, t->model, weights, t->settings, dataset_manifest(t->db),
+                                   t->steps, &t->position))) {
+        err_add(rc, "the run cannot go on from %s", path);
+    } else {
+        log_line("going on from %s, %s: epoch %lld, update 0 of %lld", path, weights->format,
+                 (long long)t->position.epoch, (long long)t->steps);
+    }
+    weights_close(weights);
+    return rc;
+}
+
+/* A new run, from the weights of --init where they are given. */
+static int begin(struct trainer *t)
+{
+    struct weights *weights;
+    int rc = state_begin(t->state, &t->position);
+    if (rc || !t->settings->init)
+        return rc;
+    if ((rc = weights_open(&weights, t->settings->init, settings_arch(t->settings))))
+        return err_add(rc, "--init");
+    rc = import_init(t->net, t->model, weights, dataset_manifest(t->db));
+    weights_close(weights);
+    return rc;
+}
+
 /* Set weights and position: from the run's own checkpoint, from a file, or new. */
 static int find_position(struct trainer *t)
 {
@@ -244,10 +283,13 @@ static int find_position(struct trainer *t)
     if (!rc && found) {
         rc = resume_from(t, t->folder.checkpoints, found);
     } else if (!rc && strcmp(resume, "auto") != 0 && strcmp(resume, "no") != 0) {
-        if (!(rc = checkpoint_open(&file, resume, &found)))
+        rc = checkpoint_open(&file, resume, &found);
+        if (rc == -ERR_INPUT || rc == -ERR_MISMATCH)
+            rc = resume_foreign(t, resume, rc);
+        else if (!rc)
             rc = resume_from(t, resume, found);
     } else if (!rc) {
-        rc = state_begin(t->state, &t->position);
+        rc = begin(t);
     }
     checkpoint_close(file);
     return rc;

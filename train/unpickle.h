@@ -8,6 +8,7 @@
 #ifndef TRAIN_UNPICKLE_H
 #define TRAIN_UNPICKLE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,11 +26,19 @@ struct unpickle_host {
      * OFFSET. The host checks that it lies inside its storage. */
     int (*tensor)(void *context, size_t index, uint64_t offset, int rank, const int64_t *shape,
                   const int64_t *stride, struct pth_value **out);
+    /* The file is another program's: foreign objects become opaque values (pth.h, PTH_OPAQUE). */
+    bool foreign;
+    /* Called in messages, and where in it BYTES begin; NULL: data.pkl. */
+    const char *part;
+    uint64_t base;
 };
 
 /* Read a whole pickle. *ROOT lives in ARENA; it passed pickle_check; containers in it may be
  * shared. ERR_INPUT with the offset. */
 int unpickle(const uint8_t *bytes, size_t size, struct mem_arena *arena,
              const struct unpickle_host *host, struct pth_value **root);
+/* The same where more may follow: *USED = the pickle's bytes. */
+int unpickle_part(const uint8_t *bytes, size_t size, struct mem_arena *arena,
+                  const struct unpickle_host *host, struct pth_value **root, size_t *used);
 
 #endif

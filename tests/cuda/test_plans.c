@@ -1,12 +1,15 @@
 /*
- * test_plans.c - the real cuDNN makes plans for GPUs that are not here: every convolution of the
- * ResNets for every device of the table, in every precision and three batch sizes, and the graphs
- * whose engines are compiled at run time on some of them; what must be refused is, with cuDNN's own
- * reason. No number is computed here: the simulator's tests do that with the same node lists.
+ * test_plans.c - the real cuDNN makes plans for GPUs that are not here, of the very graphs that the
+ * trainer makes (train/cuda/graphs.c) from its op lists: ResNet-18, 50 and 152, batches of 16, 64
+ * and 256, bf16, fp16, tf32 and f32, for the A100, RTX 4090, H100, B200 and RTX 5090. What must be
+ * refused is, with cuDNN's own reason. No number is computed here: the simulator's tests do that
+ * with the same graphs.
  *
- * `test_plans --all` makes all of the compiled graphs for all devices and precisions (minutes).
- * Cases run in processes of their own: cuDNN keeps what it has loaded, above all whether there is a
- * driver, and the stand-in for one must not be there for the others.
+ * Engines that cuDNN brings compiled are asked for whole; of those that are compiled at run time
+ * (0.2 to 2 s each) every device plans a share, another one each. `test_plans --all` makes all of
+ * them (20 to 40 minutes on two cores). Cases run in processes of their own: cuDNN keeps what it
+ * has loaded, above all whether there is a driver, and the stand-in for one must not be there for
+ * the others.
  */
 #include <dlfcn.h>
 #include <sys/resource.h>
@@ -17,7 +20,7 @@
 #include "tests/cuda/sketch.h"
 #include "tests/test.h"
 #include "train/cuda/devices.h"
-#include "train/model.h"
+#include "train/cuda/plan_store.h"
 
 /* cuBLASLt and cuDNN keep memory that they never give back. */
 const char *__asan_default_options(void);
@@ -168,89 +171,156 @@ static size_t plan_one(struct door *door, const struct sketch *s, const struct d
     return bytes;
 }
 
-/* The distinct convolutions of the ResNets, from the trainer's own op lists; the stem's three
- * channels are padded to 8, as on the device. */
-#define MOST_CONVS 64
-static int list_convs(struct sketch_conv out[MOST_CONVS])
-{
-    static const char *const archs[] = {"resnet18", "resnet50", "resnet152"};
-    int count = 0;
-    for (int a = 0; a < 3; a++) {
-        struct model *model;
-        struct model_settings settings = {
-            .arch = archs[a], .classes = 1000, .batch = 1, .image_size = 224};
-        if (model_open(&model, &settings)) {
-            CHECK(!"model_open");
-            return 0;
-        }
-        for (size_t i = 0; i < model->training_count; i++) {
-            const struct op *op = &model->training[i];
-            if (op->kind != OP_CONV)
-                continue;
-            struct sketch_conv conv = {.c = (op->in->c + 7) / 8 * 8,
-                                       .h = op->in->h,
-                                       .w = op->in->w,
-                                       .k = op->out->c,
-                                       .window = op->kernel,
-                                       .stride = op->stride};
-            int k = 0;
-            while (k < count && memcmp(&out[k], &conv, sizeof conv))
-                k++;
-            if (k == count && count < MOST_CONVS)
-                out[count++] = conv;
-        }
-        model_close(model);
-    }
-    return count;
-}
+/* ---- the trainer's graphs ------------------------------------------------------------------ */
 
 static const struct precision_row {
     const char *name;
     enum door_type type;
     enum door_cores cores;
-    size_t cap; /* what convolutions of 256 pictures need at most, and a little */
 } precisions[] = {
-    {"bf16", DOOR_BF16, DOOR_CORES_ONLY,  64 * MIB },
-    {"fp16", DOOR_F16,  DOOR_CORES_ONLY,  64 * MIB },
-    {"tf32", DOOR_F32,  DOOR_CORES_ONLY,  640 * MIB},
-    {"f32",  DOOR_F32,  DOOR_CORES_NEVER, 512 * MIB}
+    {"bf16", DOOR_BF16, DOOR_CORES_ONLY },
+    {"fp16", DOOR_F16,  DOOR_CORES_ONLY },
+    {"tf32", DOOR_F32,  DOOR_CORES_ONLY },
+    {"f32",  DOOR_F32,  DOOR_CORES_NEVER}
 };
+static const int batches[] = {16, 64, 256};
 
-/* Every convolution, its two gradients, on every device: no driver of any kind is needed. */
-static void test_convolutions(void)
+/* cuDNN's answers for the H200 are the H100's. */
+static const char *const planned[] = {"a100", "rtx4090", "h100", "b200", "rtx5090"};
+enum { PLANNED = sizeof planned / sizeof *planned, MOST_GRAPHS = 512 };
+
+/* The distinct graphs of the networks, for one batch and type. */
+static struct graph graphs[MOST_GRAPHS];
+static int graph_count;
+
+static void add_graph(enum graph_kind kind, const struct op *op, enum door_type type)
 {
-    static const int64_t batches[] = {16, 64, 256};
-    struct sketch_conv convs[MOST_CONVS];
-    int count = list_convs(convs), plans = 0;
-    double start = work_seconds();
-    CHECK_INT(count, 29);
-    for (size_t d = 0; d < devices_count; d++) {
-        struct door *door = NULL;
-        if (strcmp(devices[d].spelling, "h200") == 0) /* cuDNN's answers are the H100's */
+    struct graph graph;
+    int i = 0;
+    if (graph_make(&graph, kind, op, type)) {
+        printf("FAIL %s: %s\n", op->name, err_text());
+        test_failures++;
+        return;
+    }
+    while (i < graph_count && !graph_equal(&graphs[i], &graph))
+        i++;
+    CHECK(i < MOST_GRAPHS);
+    if (i == graph_count && i < MOST_GRAPHS)
+        graph_copy(&graphs[graph_count++], &graph);
+}
+
+static void add_op(const struct op *op, enum door_type type)
+{
+    static const struct {
+        enum op_kind op;
+        enum graph_kind from, to;
+    } kinds[] = {
+        {OP_CONV,      GRAPH_CONV,        GRAPH_CONV_FILTER   },
+        {OP_NORM,      GRAPH_NORM,        GRAPH_NORM_BACKWARD },
+        {OP_MAX_POOL,  GRAPH_MAX_POOL,    GRAPH_MAX_POOL_PLAIN},
+        {OP_LINEAR,    GRAPH_LINEAR,      GRAPH_LINEAR_FILTER },
+        {OP_CONV_NORM, GRAPH_CONV_FOLDED, GRAPH_CONV_FOLDED   }
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (kinds[i].op != op->kind)
             continue;
-        CHECK_INT(door_open_absent(&door, &devices[d]), 0);
+        for (int kind = kinds[i].from; kind <= (int)kinds[i].to; kind++)
+            if (kind != GRAPH_CONV_DATA || op->in_slot >= 0)
+                add_graph((enum graph_kind)kind, op, type);
+    }
+}
+
+static void list_graphs(int batch, enum door_type type)
+{
+    static const char *const archs[] = {"resnet18", "resnet50", "resnet152"};
+    graph_count = 0;
+    for (int a = 0; a < 3; a++) {
+        struct model *model;
+        struct model_settings settings = {
+            .arch = archs[a], .classes = 1000, .batch = batch, .image_size = 224};
+        if (model_open(&model, &settings)) {
+            CHECK(!"model_open");
+            return;
+        }
+        for (size_t i = 0; i < model->training_count; i++)
+            add_op(&model->training[i], type);
+        for (size_t i = 0; i < model->evaluation_count; i++)
+            add_op(&model->evaluation[i], type);
+        model_close(model);
+    }
+}
+
+/* Is its engine compiled at run time, on every device? */
+static bool is_compiled(const struct graph *g)
+{
+    if (g->kind == GRAPH_CONV || g->kind == GRAPH_CONV_DATA)
+        return false;
+    return g->type != DOOR_F32 || (g->kind >= GRAPH_NORM && g->kind <= GRAPH_MAX_POOL_PLAIN);
+}
+
+static bool has_products(const struct graph *g)
+{
+    return g->kind < GRAPH_NORM || g->kind > GRAPH_MAX_POOL_PLAIN;
+}
+
+/* Plan those of the listed graphs that PICKED names, all at once. */
+static int plan_listed(struct door *door, const struct precision_row *precision, bool deterministic,
+                       const bool picked[MOST_GRAPHS], size_t *most)
+{
+    struct plan_store_settings settings = {.folder = ""};
+    struct plan_store *store = NULL;
+    int slot;
+    CHECK_INT(plan_store_open(&store, door, &settings), 0);
+    for (int i = 0; i < graph_count && store; i++) {
+        struct door_wish wish =
+            graph_wish(graphs[i].kind, precision->type, precision->cores, deterministic);
+        if (picked[i])
+            CHECK_INT(plan_store_request(store, &graphs[i], &wish, true, &slot), 0);
+    }
+    CHECK_INT(plan_store_complete(store), 0);
+    int count = plan_store_count(store);
+    for (int i = 0; i < count; i++) {
+        const struct graph *g = plan_store_graph(store, i);
+        const struct door_plan *plan = plan_store_plan(store, i);
+        if (!plan) {
+            printf("FAIL on %s, %s: %s\n", door_properties(door)->name, precision->name,
+                   plan_store_reason(store, i));
+            test_failures++;
+            continue;
+        }
+        const struct door_plan_info *info = door_plan_info(plan);
+        CHECK(info->workspace_bytes <=
+              graph_wish(g->kind, g->type, precision->cores, false).workspace_cap);
+        CHECK(!deterministic || info->deterministic);
+        if (has_products(g))
+            CHECK_INT(info->tensor_cores, precision->cores == DOOR_CORES_ONLY);
+        CHECK(is_compiled(g) || !info->compiled);
+        *most = info->workspace_bytes > *most ? info->workspace_bytes : *most;
+    }
+    plan_store_close(store);
+    return count;
+}
+
+/* Everything that cuDNN brings compiled, on every device: no driver of any kind is needed. */
+static void test_precompiled(void)
+{
+    static bool picked[MOST_GRAPHS];
+    double start = work_seconds();
+    int plans = 0;
+    for (int d = 0; d < PLANNED; d++) {
+        struct door *door = open_absent(planned[d]);
         for (int p = 0; p < 4 && door; p++) {
-            struct door_wish wish = {.workspace_cap = precisions[p].cap,
-                                     .cores = precisions[p].cores};
             size_t most = 0;
-            for (int i = 0; i < count * 9; i++) {
-                enum door_kind kind = (enum door_kind)(DOOR_CONV_FORWARD + i / 3 % 3);
-                struct sketch_conv conv = convs[i / 9];
-                struct door_plan_info info;
-                struct sketch s;
-                if (kind == DOOR_CONV_BACKWARD_DATA && conv.window == 7)
-                    continue; /* nobody wants the pictures' gradient */
-                conv.n = batches[i % 3];
-                conv.type = precisions[p].type;
-                sketch_convolution(&s, kind, &conv);
-                info.tensor_cores = wish.cores == DOOR_CORES_ONLY;
-                size_t bytes = plan_one(door, &s, &wish, &info);
-                CHECK_INT(info.tensor_cores, wish.cores == DOOR_CORES_ONLY);
-                most = bytes > most ? bytes : most;
-                plans++;
+            for (int b = 0; b < 3; b++) {
+                list_graphs(batches[b], precisions[p].type);
+                for (int i = 0; i < graph_count; i++)
+                    picked[i] = !is_compiled(&graphs[i]);
+                plans += plan_listed(door, &precisions[p], false, picked, &most);
+                if (b == 1 || all)
+                    plans += plan_listed(door, &precisions[p], true, picked, &most);
             }
-            printf("     %-8s %s: largest workspace %.1f MB\n", devices[d].spelling,
-                   precisions[p].name, (double)most / 1e6);
+            printf("     %-8s %s: largest workspace %.1f MB\n", planned[d], precisions[p].name,
+                   (double)most / 1e6);
         }
         door_close(door);
     }
@@ -397,31 +467,14 @@ static void test_threads(void)
 
 /* ---- engines that are compiled at run time ------------------------------------------------ */
 
-static void compiled_graph(int which, enum door_type type, struct sketch *s)
+/* Is graph I, the NUMBER-th of its kind, planned for device D in precision P by default? */
+static bool is_share(int i, int number, int d, int p)
 {
-    const struct sketch_conv conv = {64, 64, 56, 56, 64, 3, 1, type};
-    const struct sketch_conv stem = {64, 64, 112, 112, 64, 3, 2, type};
-    const struct sketch_conv linear = {64, 2048, 1, 1, 1000, 1, 1, type};
-    switch (which) {
-    case 0:
-        sketch_norm_forward(s, &conv);
-        break;
-    case 1:
-        sketch_norm_backward(s, &conv);
-        break;
-    case 2:
-        sketch_max_pool(s, DOOR_RESAMPLE_FORWARD, &stem);
-        break;
-    case 3:
-        sketch_max_pool(s, DOOR_RESAMPLE_BACKWARD, &stem);
-        break;
-    case 4:
-        sketch_linear(s, &linear);
-        break;
-    default:
-        sketch_conv_stats(s, &conv);
-        break;
-    }
+    int of_kind = 0;
+    for (int k = 0; k < graph_count; k++)
+        of_kind += graphs[k].kind == graphs[i].kind;
+    /* Half the kinds in each precision. */
+    return ((int)graphs[i].kind + d + p) % 2 == 0 && number == (3 * d + p) % of_kind;
 }
 
 static bool stand_in(void)
@@ -470,31 +523,34 @@ static void test_fused(void)
     door_close(door);
 }
 
+/* One graph of each kind for each device, in a precision, batch and shape of its own; or all. */
 static void test_compiled(void)
 {
+    static bool picked[MOST_GRAPHS];
     double start = work_seconds();
     int plans = 0;
     CHECK(stand_in());
-    for (size_t d = 0; d < devices_count; d++) {
-        struct door *door = open_absent(devices[d].spelling);
+    for (int d = 0; d < PLANNED; d++) {
+        struct door *door = open_absent(planned[d]);
         for (int p = 0; p < 4 && door; p++) {
-            for (int which = 0; which < 6; which++) {
-                /* By default: bf16, the H100 whole, two graphs of each of the others. */
-                bool mine = p == 0 && (strcmp(devices[d].spelling, "h100") == 0 ||
-                                       which == (int)d || which == ((int)d + 1) % 6);
-                struct sketch s;
-                /* True f32 has no engine with statistics: they are computed by a plan of their
-                 * own. */
-                if ((!all && !mine) || (which == 5 && p == 3))
+            size_t most = 0;
+            for (int b = 0; b < 3; b++) {
+                int seen[GRAPH_KINDS] = {0};
+                if (!all && b != (d + p) % 3)
                     continue;
-                compiled_graph(which, precisions[p].type, &s);
-                plan_one(door, &s, &wish_any, NULL);
-                plans++;
+                list_graphs(batches[b], precisions[p].type);
+                for (int i = 0; i < graph_count; i++) {
+                    int number = seen[graphs[i].kind]++;
+                    picked[i] = is_compiled(&graphs[i]) && (all || is_share(i, number, d, p));
+                }
+                plans += plan_listed(door, &precisions[p], false, picked, &most);
             }
+            CHECK(most < 64 * MIB);
+            printf("     %-8s %s: %d plans in %.1f s\n", planned[d], precisions[p].name, plans,
+                   work_seconds() - start);
         }
         door_close(door);
     }
-    printf("     %d plans in %.1f s\n", plans, work_seconds() - start);
 }
 
 /* Without any driver these engines are not offered, and the text says so. */
@@ -516,17 +572,17 @@ static void test_no_driver(void)
 /* ---- the cases ---------------------------------------------------------------------------- */
 
 static const struct test tests[] = {
-    {"check",        test_check       },
-    {"devices",      test_devices     },
-    {"no_gpu",       test_no_gpu      },
-    {"no_cudnn",     test_no_cudnn    },
-    {"convolutions", test_convolutions},
-    {"refusals",     test_refusals    },
-    {"saved",        test_saved       },
-    {"threads",      test_threads     },
-    {"no_driver",    test_no_driver   },
-    {"fused",        test_fused       },
-    {"compiled",     test_compiled    },
+    {"check",       test_check      },
+    {"devices",     test_devices    },
+    {"no_gpu",      test_no_gpu     },
+    {"no_cudnn",    test_no_cudnn   },
+    {"precompiled", test_precompiled},
+    {"refusals",    test_refusals   },
+    {"saved",       test_saved      },
+    {"threads",     test_threads    },
+    {"no_driver",   test_no_driver  },
+    {"fused",       test_fused      },
+    {"compiled",    test_compiled   },
 };
 
 /* Is cuDNN there? Says why not. */

@@ -47,6 +47,39 @@ static const enum op_kind kind_ops[GRAPH_KINDS] = {
 
 const float graph_zero = 0;
 
+const char *graph_uid_name(int64_t uid)
+{
+    static const char *const names[GRAPH_UIDS] = {
+        [GRAPH_X] = "x",
+        [GRAPH_W] = "w",
+        [GRAPH_BIAS] = "bias",
+        [GRAPH_RESIDUAL] = "residual",
+        [GRAPH_Y] = "y",
+        [GRAPH_MASK] = "mask",
+        [GRAPH_INDEX] = "index",
+        [GRAPH_GAMMA] = "gamma",
+        [GRAPH_BETA] = "beta",
+        [GRAPH_MEAN] = "mean",
+        [GRAPH_INVSTD] = "1/deviation",
+        [GRAPH_RUNNING_MEAN] = "running mean",
+        [GRAPH_RUNNING_VAR] = "running variance",
+        [GRAPH_RUNNING_MEAN_OUT] = "new running mean",
+        [GRAPH_RUNNING_VAR_OUT] = "new running variance",
+        [GRAPH_DY] = "dy",
+        [GRAPH_DY2] = "dy2",
+        [GRAPH_DX] = "dx",
+        [GRAPH_DW] = "dw",
+        [GRAPH_DRESIDUAL] = "residual's gradient",
+        [GRAPH_DGAMMA] = "dgamma",
+        [GRAPH_DBETA] = "dbeta",
+        [GRAPH_EPSILON] = "epsilon",
+        [GRAPH_MOMENTUM] = "momentum",
+        [GRAPH_ZERO] = "zero",
+    };
+
+    return uid > 0 && uid < GRAPH_UIDS ? names[uid] : "?";
+}
+
 int graph_channels(const struct tensor *t)
 {
     return t->role == TENSOR_PICTURES ? (t->c + 7) / 8 * 8 : t->c;
@@ -441,6 +474,18 @@ bool graph_equal(const struct graph *a, const struct graph *b)
         if (!same_node(&a->nodes[i], &b->nodes[i]))
             return false;
     return true;
+}
+
+struct door_wish graph_wish(enum graph_kind kind, enum door_type type, enum door_cores cores,
+                            bool deterministic)
+{
+    size_t mib = 16;
+
+    if (kind_ops[kind] == OP_CONV || kind_ops[kind] == OP_CONV_NORM ||
+        (kind_ops[kind] == OP_LINEAR && type == DOOR_F32))
+        mib = type != DOOR_F32 ? 64 : cores == DOOR_CORES_NEVER ? 512 : 640;
+    return (struct door_wish){
+        .workspace_cap = mib << 20, .deterministic = deterministic, .cores = cores};
 }
 
 size_t graph_bytes(const struct graph *graph, enum graph_uid uid)

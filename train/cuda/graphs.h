@@ -107,6 +107,11 @@ void graph_copy(struct graph *out, const struct graph *from);
 /* Do they compute the same? (Names and kinds are not looked at.) */
 bool graph_equal(const struct graph *a, const struct graph *b);
 
+/* What to wish of a plan of KIND: as much workspace as the convolutions of 256 pictures of 224
+ * pixels need on every device of the table and a little (16 bits: 64 MiB, tf32 640, f32 512); what
+ * is no convolution needs a few. */
+struct door_wish graph_wish(enum graph_kind kind, enum door_type type, enum door_cores cores,
+                            bool deterministic);
 /* Bytes of a tensor in memory; 0: the graph has none of that uid. */
 size_t graph_bytes(const struct graph *graph, enum graph_uid uid);
 /* For door_plan_run: MEMORY[uid] for every tensor that GRAPH has in memory; what else is in MEMORY
@@ -114,6 +119,8 @@ size_t graph_bytes(const struct graph *graph, enum graph_uid uid);
 int graph_pointers(const struct graph *graph, void *const memory[GRAPH_UIDS],
                    struct door_pointer out[GRAPH_MAX_TENSORS]);
 
+/* "dw"; "?" for what is none of enum graph_uid. */
+const char *graph_uid_name(int64_t uid);
 /* Channels of T as stored: the pictures' are padded to 8. */
 int graph_channels(const struct tensor *t);
 extern const float graph_zero;

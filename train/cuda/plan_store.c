@@ -23,7 +23,7 @@ enum { CANDIDATES = 8, TIMED_RUNS = 3, THREADS = 16 };
 struct entry {
     struct graph graph;
     struct door_wish wish;
-    bool optional, tried;
+    bool optional, tried, passed;
     struct door_plan *plans[CANDIDATES]; /* best first; after timing only the first is left */
     int count;
     float milliseconds;
@@ -390,6 +390,16 @@ int plan_store_reject(struct plan_store *store, int slot, const char *why)
         return e->reason ? 0 : -ERR_MEMORY;
     }
     return err_set(ERR_DEVICE, "%s: %s; no engine is left of: %s", e->graph.name, why, e->refused);
+}
+
+void plan_store_pass(struct plan_store *store, int slot)
+{
+    store->entries[slot]->passed = true;
+}
+
+bool plan_store_passed(const struct plan_store *store, int slot)
+{
+    return store->entries[slot]->passed;
 }
 
 /* ---- asking ---- */

@@ -48,6 +48,10 @@ void plan_store_keep(struct plan_store *store);
  * ERR_DEVICE: WHY and the engines that were tried are in the text. */
 int plan_store_reject(struct plan_store *store, int slot, const char *why);
 
+/* The plan of SLOT passed its test; and has it? */
+void plan_store_pass(struct plan_store *store, int slot);
+bool plan_store_passed(const struct plan_store *store, int slot);
+
 int plan_store_count(const struct plan_store *store); /* slots are 0 to count - 1 */
 /* NULL: optional, and there is none (or plan_store_complete was not called). Its
  * door_plan_info has the workspace. */

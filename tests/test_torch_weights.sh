@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# PyTorch's weights in train: every way of saving them evaluates to the same numbers, logits are torchvision's, a run begins from them and goes
+# on from PyTorch's checkpoint, and PyTorch from ours. PYTHON names a Python with torch and torchvision where python3 has none.
+# usage: test_torch_weights.sh BUILD DATA
+set -u
+build=$(realpath "$1")
+data=$(realpath -m "$2")
+tool=$(realpath "$(dirname "$0")/tools/torch_weights.py")
+[ -x "$build/train" ] || { echo "skipped: train is not built"; exit 77; }
+python=
+for candidate in ${PYTHON:+"$PYTHON"} python3; do
+    if "$candidate" -c 'import torch, torchvision' 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+done
+[ -n "$python" ] || { echo "skipped: no Python with torch and torchvision (PYTHON=...)"; exit 77; }
+[ -d "$data/fullsize" ] || { echo "skipped: no pictures in $data"; exit 77; }
+export PYTHONDONTWRITEBYTECODE=1
+work=$(mktemp -d "${TMPDIR:-/tmp}/imagenet-weights-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failures=0
+fail() { echo "FAIL $*"; failures=$((failures + 1)); }
+expect() { # CODE NAME COMMAND...
+    local code=$1 name=$2 got=0
+    shift 2
+    "$@" >"$name.out" 2>"$name.err" || got=$?
+    [ "$got" -eq "$code" ] || { fail "$name: exit $got, not $code"; tail -n 3 "$name.err"; }
+}
+says() { grep -qE -- "$2" "$1" || { fail "$1 does not say: $2"; tail -n 5 "$1"; }; }
+
+# Some real pictures of full size.
+mkdir tree
+for folder in $(ls "$data/fullsize" | head -n 12); do cp -r "$data/fullsize/$folder" tree/; done
+expect 0 pack "$build/prep" pack tree val.lmdb
+classes=$(ls tree | wc -l)
+mkdir files
+"$python" -W ignore "$tool" make files resnet18 "$classes" || fail "no files were made"
+for file in files/*; do
+    name=$(basename "$file")
+    code=0
+    case $name in
+    double.pth | nan.pth) code=3 ;;
+    wrong.pth) code=8 ;;
+    esac
+    expect $code "$name" "$build/train" eval --weights "$file" --val val.lmdb --image-size 64 --json
+    [ $code -ne 0 ] || sed -E '/seconds|img_per_s|sha256|format/d' "$name.out" >"$name.json"
+done
+for name in files/*; do
+    name=$(basename "$name")
+    case $name in
+    half.pth | bfloat.pth | double.pth | nan.pth | wrong.pth) ;;
+    *) cmp -s plain.pth.json "$name.json" || fail "$name does not evaluate as plain.pth" ;;
+    esac
+done
+says double.pth.err 'layer1.0.conv1.weight is torch.DoubleStorage'
+says nan.pth.err 'layer2.0.conv1.weight holds nan at element 5'
+says wrong.pth.err 'missing: layer4.1.conv2.weight \(512 x 512 x 3 x 3\)'
+says wrong.pth.err 'unexpected: head.weight \(3\)'
+
+echo "-- logits"
+expect 0 logits "$build/train" eval --weights files/plain.pth --val val.lmdb --logits logits.safetensors
+images=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["images"])' < <("$build/prep" info val.lmdb --json))
+for ((i = 0; i < images; i++)); do "$build/prep" show val.lmdb "$i" -o x.png; done | awk '$1 == "key" { print $2 }' >logits.safetensors.names
+"$python" "$tool" logits files/plain.pth tree logits.safetensors || fail "other logits than torchvision's"
+
+echo "-- five steps from each other's checkpoints"
+"$python" "$tool" notebook notebook.pth 7 || fail "no notebook's checkpoint"
+expect 0 sample "$build/prep" sample raw --classes 7 --train-per-class 4 --val-per-class 2 --seed 3
+expect 0 pack7 "$build/prep" pack raw/train train.lmdb --short-side 64
+trained() { "$build/train" --db train.lmdb --arch resnet18 --image-size 32 --batch-size 4 --threads 1 "$@"; }
+expect 0 ours trained --lr 0.01 --max-steps 3 --name ours
+for file in notebook.pth checkpoints/ours/checkpoint.pth; do
+    "$build/test_weights" --steps "$file" 7 96 >ours.txt || fail "$file is not gone on from here"
+    "$python" "$tool" steps "$file" 7 96 >theirs.txt || fail "$file is not gone on from in PyTorch"
+    paste ours.txt theirs.txt | awk -v file="$file" '{ d = $1 - $2; if (d < 0) d = -d; if (d > worst) worst = d }
+        END { print file ": " NR " losses, largest difference " worst; exit !(NR == 5 && worst < 1e-4) }' || fail "$file: other losses: $(paste ours.txt theirs.txt)"
+done
+
+echo "-- runs that begin from them"
+expect 0 resume trained --name resume --resume notebook.pth --epochs 5
+says resume.err 'going on from notebook.pth, a PyTorch file: epoch 4, update 0 of 7'
+says resume.out 'finished: 35 updates, 5 epochs'
+expect 8 other trained --name other --resume notebook.pth --lr 0.2 --momentum 0.8
+says other.err '--lr was 0.1, is 0.2; --momentum was 0.9, is 0.8'
+expect 8 heads trained --name heads --resume files/plain.pth
+says heads.err 'it has [0-9]+ classes, the data set 7'
+expect 0 init trained --name init --init files/plain.pth --max-steps 1
+says init.err 'fc, which stays at its initial values: it has [0-9]+ classes, the data set 7'
+expect 8 wrong-arch "$build/train" --db train.lmdb --init files/plain.pth --name wrong-arch --image-size 32 --batch-size 2
+says wrong-arch.err 'holds a resnet18, not a resnet152: give --arch resnet18'
+expect 3 nan trained --name nan --init files/nan.pth
+
+echo "weights: $failures failures"
+[ "$failures" -eq 0 ]
