@@ -15,6 +15,7 @@
 #include "common/stop.h"
 #include "train/backend.h"
 #include "train/eval.h"
+#include "train/plan.h"
 #include "train/settings.h"
 #include "train/trainer.h"
 #include "version.h"
@@ -28,6 +29,8 @@ struct command {
 /* Ends with a row without a name. */
 static const struct command commands[] = {
     {"eval", eval_main, "the accuracy of weights (a checkpoint, torchvision's file) on a data set"},
+    {NULL,   NULL,      NULL                                                                      },
+    {"plan", plan_run,  "print the memory that training takes, on any device"                     },
     {NULL,   NULL,      NULL                                                                      },
 };
 

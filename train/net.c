@@ -392,8 +392,12 @@ static int check_room(const struct net *net)
 
     if (rc || !net->backend->free_bytes || net->plan.total <= free_bytes)
         return rc;
-    return err_set(ERR_MEMORY, "%s are free, enough for batches of about %lld pictures",
-                   log_bytes(text, (double)free_bytes), fitting_batch(net, free_bytes));
+    const long long fitting = fitting_batch(net, free_bytes);
+    if (!fitting)
+        return err_set(ERR_MEMORY, "%s are free, not enough for a single picture",
+                       log_bytes(text, (double)free_bytes));
+    return err_set(ERR_MEMORY, "%s are free, enough for batches of about %lld",
+                   log_bytes(text, (double)free_bytes), fitting);
 }
 
 static int allocate(struct net *net)

@@ -25,9 +25,9 @@ static uint64_t status_bytes(const char *name)
 void report_measure(struct report_memory *memory)
 {
     /* The net's blocks are zeroed when they are made, so they are resident already. */
-    uint64_t resident = status_bytes("VmRSS");
-    memory->program = resident > memory->net.total ? resident - memory->net.total : 0;
-    memory->total = memory->program + memory->net.total + memory->loaders + memory->copies;
+    uint64_t resident = status_bytes("VmRSS"), net = memory->separate ? 0 : memory->net.total;
+    memory->program = resident > net ? resident - net : 0;
+    memory->total = memory->program + net + memory->loaders + memory->copies;
 }
 
 static void print_part(const char *name, uint64_t bytes)
@@ -42,15 +42,19 @@ void report_memory(const struct report_memory *memory)
     const struct net_plan *net = &memory->net;
     log_line("memory plan:");
     print_part("weights and statistics", net->values);
+    print_part("weights in 16 bits", net->own.copies);
     print_part("gradients", net->gradients);
     print_part("momentum", net->momenta);
     print_part("sums of --accumulate", net->accumulated);
     print_part("weights in other layouts", net->packed);
     print_part("activations, their gradients, work", net->arena);
+    print_part("batches on their way", net->own.staging);
+    if (memory->separate)
+        print_part("total on the device", net->total);
     print_part("batches being loaded", memory->loaders);
     print_part("copies for checkpoints", memory->copies);
     print_part("program and libraries", memory->program);
-    print_part("total", memory->total);
+    print_part(memory->separate ? "total on the host" : "total", memory->total);
 }
 
 uint64_t report_peak(void)

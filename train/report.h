@@ -10,9 +10,11 @@
 #include "train/loader.h"
 #include "train/net.h"
 
-/* Host memory of the process, in bytes. PROGRAM: code, libraries and what they hold. */
+/* Memory of the process, in bytes. PROGRAM: code, libraries and what they hold. SEPARATE: the net
+ * lies in a device's own memory, and TOTAL is the host's alone. */
 struct report_memory {
     struct net_plan net;
+    bool separate;
     uint64_t loaders, copies, program, total;
 };
 /* Fill in program and total: after net_open, before loaders and copies are filled. */

@@ -212,6 +212,7 @@ static int open_loaders(struct trainer *t)
 static void report_plan(const struct trainer *t)
 {
     struct report_memory memory = {.net = *net_memory(t->net), .copies = state_memory(t->state)};
+    memory.separate = t->backend->free_bytes;
     memory.loaders = loader_memory(t->batches);
     if (t->val_batches)
         memory.loaders += loader_memory(t->val_batches);
@@ -673,6 +674,11 @@ static int run(struct trainer *t)
     rc = train_to_end(t);
     if (rc == -ERR_STOPPED)
         return stop_and_save(t, rc);
+    if (rc == -ERR_DEVICE)
+        return err_add(rc,
+                       "update %lld: nothing is saved from a device that failed, the last "
+                       "checkpoint stands in %s",
+                       (long long)t->position.global_step, t->folder.checkpoints);
     if (!rc) {
         log_progress_end();
         tell_end(t);
