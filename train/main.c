@@ -29,8 +29,7 @@ struct command {
 /* Ends with a row without a name. */
 static const struct command commands[] = {
     {"eval", eval_main, "the accuracy of weights (a checkpoint, torchvision's file) on a data set"},
-    {NULL,   NULL,      NULL                                                                      },
-    {"plan", plan_run,  "print the memory that training takes, on any device"                     },
+    {"plan", plan_run,  "the memory that training takes, on any device"                           },
     {NULL,   NULL,      NULL                                                                      },
 };
 
