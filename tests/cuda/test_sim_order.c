@@ -590,6 +590,27 @@ static void test_environment(void)
     CHECK_INT(open_in_child("SIM_DEVICES", "1", true), SIM_EXIT);
 }
 
+/* A device pointer is not the host's to read or write. */
+static void test_touch(void)
+{
+    for (int write = 0; write < 2; write++) {
+        fflush(stdout);
+        pid_t child = fork();
+        int status = 0;
+        if (child == 0) {
+            begin(LATE);
+            door_fill(door, one, a, 1, BYTES);
+            door_stream_sync(door, one);
+            volatile unsigned char *touched = a;
+            if (write)
+                touched[5] = 1;
+            exit(touched[5]);
+        }
+        waitpid(child, &status, 0);
+        CHECK_INT(WEXITSTATUS(status), SIM_EXIT);
+    }
+}
+
 /* ---- counts ---- */
 
 static void test_counts(void)
@@ -624,6 +645,7 @@ static const struct test tests[] = {
     {"capture_race",         test_capture_race        },
     {"capture_misuse",       test_capture_misuse      },
     {"script",               test_script              },
+    {"touch",                test_touch               },
     {"counts",               test_counts              },
 };
 TEST_MAIN(tests)

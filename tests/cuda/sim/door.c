@@ -45,7 +45,8 @@ static struct door *door_new(void)
     p->cudnn = sim_settings()->cudnn;
     p->bf16 = p->fp16 = p->tf32 = p->f32 = true;
     p->json = door->json;
-    if (sim_queue_open(&door->queue)) {
+    if (sim_queue_open(&door->queue) || sim_arena_open(&door->arena)) {
+        sim_queue_close(door->queue);
         mem_free(door);
         return NULL;
     }
@@ -133,6 +134,7 @@ void door_close(struct door *door)
         door_event_close(door, door->events);
     sim_buffers_close(door);
     sim_queue_close(door->queue);
+    sim_arena_close(door->arena);
     for (int i = 0; i < DOORS; i++)
         doors[i] = doors[i] == door ? NULL : doors[i];
     mem_free(door->scratch);

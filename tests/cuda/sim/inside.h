@@ -86,6 +86,18 @@ int sim_guards_check(const struct door *door);
 void sim_poison(void *memory, size_t bytes);
 size_t sim_memory_used(const struct door *door);
 
+/* ---- arena.c ------------------------------------------------------------------------------- */
+
+struct sim_arena;
+int sim_arena_open(struct sim_arena **out);
+void sim_arena_close(struct sim_arena *arena);
+/* Whoever uses device memory stands between these two; SHUTS: nobody else may. */
+void sim_arena_enter(struct sim_arena *arena, bool shuts);
+void sim_arena_leave(struct sim_arena *arena);
+/* Whole pages; NULL: there are none left. */
+unsigned char *sim_arena_take(struct sim_arena *arena, size_t bytes);
+void sim_arena_give(struct sim_arena *arena, unsigned char *at, size_t bytes);
+
 /* ---- queue.c -------------------------------------------------------------------------------- */
 
 enum sim_kind { SIM_JOB_COPY, SIM_JOB_FILL, SIM_JOB_PLAN, SIM_JOB_KERNEL };
@@ -162,6 +174,8 @@ struct door_event {
 };
 
 enum sim_step { SIM_RUN, SIM_RECORD, SIM_WAIT };
+/* Does the schedule run nothing before the host waits? */
+bool sim_is_late(struct sim_queue *queue);
 /* Queue a piece of work on a lane; owns JOB (SIM_RUN) or a reference of INSTANCE (the others). */
 int sim_enqueue(struct door *door, struct sim_lane *lane, enum sim_step kind, struct sim_job *job,
                 struct sim_instance *instance);
@@ -257,6 +271,7 @@ struct door {
     char json[1024];
     bool absent, lost;
     size_t memory_limit;
+    struct sim_arena *arena;
     struct sim_buffer *buffers;
     struct sim_queue *queue;
     struct sim_clock host; /* what the host has waited for */

@@ -32,7 +32,7 @@ struct use {
 struct sim_buffer {
     struct sim_buffer *next;
     unsigned char *block, *memory;
-    size_t bytes;
+    size_t bytes, block_bytes;
     bool host;
     char what[100];
     struct use *uses;
@@ -68,16 +68,23 @@ int sim_buffer_open(struct door *door, size_t bytes, bool host, const char *what
         return -ERR_MEMORY;
     /* No more aligned than the door says. */
     size_t offset = host ? HOST_ALIGNMENT : DEVICE_ALIGNMENT;
-    if (!mem_sum(bytes, 2 * GUARD + 2 * offset, &size) || !(b->block = mem_aligned(size, what))) {
+    bool fits = mem_sum(bytes, 2 * GUARD + 2 * offset, &size);
+    sim_arena_enter(door->arena, sim_is_late(door->queue));
+    b->block = !fits ? NULL : host ? mem_aligned(size, what) : sim_arena_take(door->arena, size);
+    if (!b->block) {
+        sim_arena_leave(door->arena);
         mem_free(b);
-        return -ERR_MEMORY;
+        return err_set(ERR_MEMORY, "%s needs %zu bytes, more than the simulated device has", what,
+                       bytes);
     }
     size_t up = (uintptr_t)(b->block + GUARD) % (2 * offset);
     b->memory = b->block + GUARD + (offset + 2 * offset - up) % (2 * offset);
     b->bytes = bytes;
+    b->block_bytes = size;
     b->host = host;
     snprintf(b->what, sizeof b->what, "%s", what);
     memset(b->block, GUARD_BYTE, size);
+    sim_arena_leave(door->arena);
     b->next = door->buffers;
     door->buffers = b;
     *out = b->memory;
@@ -116,15 +123,24 @@ static int check_guards(const struct sim_buffer *b)
 int sim_guards_check(const struct door *door)
 {
     int rc = 0;
+    sim_arena_enter(door->arena, sim_is_late(door->queue));
     for (const struct sim_buffer *b = door->buffers; b && !rc; b = b->next)
         rc = check_guards(b);
+    sim_arena_leave(door->arena);
     return rc;
 }
 
-static void release(struct sim_buffer *b)
+/* A last look at its guards. */
+static void release(struct door *door, struct sim_buffer *b)
 {
+    sim_arena_enter(door->arena, sim_is_late(door->queue));
+    check_guards(b);
+    if (b->host)
+        mem_free(b->block);
+    else
+        sim_arena_give(door->arena, b->block, b->block_bytes);
+    sim_arena_leave(door->arena);
     mem_free(b->uses);
-    mem_free(b->block);
     mem_free(b);
 }
 
@@ -147,20 +163,18 @@ void sim_buffer_close(struct door *door, void *memory, bool host)
             break;
         }
     }
-    check_guards(b);
     *link = b->next;
-    release(b);
+    release(door, b);
 }
 
 void sim_buffers_close(struct door *door)
 {
     while (door->buffers) {
         struct sim_buffer *b = door->buffers;
-        check_guards(b);
         if (!door->lost)
             sim_fault("the device was closed, but %s (%zu bytes) was not freed", b->what, b->bytes);
         door->buffers = b->next;
-        release(b);
+        release(door, b);
     }
 }
 
