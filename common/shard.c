@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/bus.h"
 #include "common/digest.h"
 #include "common/err.h"
 #include "common/files.h"
@@ -63,6 +64,7 @@ struct shard {
     struct pages_value *values;
     uint64_t records;
     uint32_t classes;
+    struct bus_map watched; /* the map, while it is there */
 };
 
 /* ---- a record's bytes ---- */
@@ -395,6 +397,8 @@ int shard_open(struct shard **out, const char *path, uint64_t records, uint64_t 
         goto fail;
     }
     shard->map = map;
+    shard->watched = (struct bus_map){.path = shard->path, .start = map, .size = (size_t)bytes};
+    bus_watch(&shard->watched);
     /* Records are read in random order: what is needed is asked for by shard_will_need. */
     madvise(map, (size_t)bytes, MADV_RANDOM);
     close(file);
@@ -412,6 +416,7 @@ void shard_close(struct shard *shard)
 {
     if (!shard)
         return;
+    bus_release(&shard->watched);
     if (shard->map)
         munmap((void *)shard->map, (size_t)shard->bytes);
     mem_free(shard->values);

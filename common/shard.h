@@ -9,7 +9,7 @@
  *
  * LMDB writes shards. They are read from a map of the file through a list of its values (pages.h),
  * which was checked against the file's real size: a damaged or short file is an error, never a
- * crash.
+ * crash. One that becomes shorter while it is open is bus.h's matter.
  */
 #ifndef COMMON_SHARD_H
 #define COMMON_SHARD_H

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/bus.h"
 #include "common/err.h"
 #include "common/files.h"
 #include "prep/inspect.h"
@@ -87,6 +88,7 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     int rc = files_open_standard();
+    bus_catch("prep");
     if (!rc)
         rc = run(argc, argv);
     /* A result that could not be written (a full disk behind a redirection) is not a success. */

@@ -300,6 +300,23 @@ static bool leaves_out(const struct loader *loader)
     return false;
 }
 
+/* A damaged label would leave a record out without a word: one that takes part is checked when it
+ * is read, one that does not is never read. */
+static int check_left_out(const struct loader *loader)
+{
+    uint64_t expected = 0;
+    for (size_t c = 0; c < loader->manifest->class_count; c++)
+        if (loader->label_table[c] < 0)
+            expected += loader->manifest->classes[c].images;
+    if (loader->left_out == expected)
+        return 0;
+    return err_set(ERR_INPUT,
+                   "%s: damaged: %llu records are of classes that are left out, but the manifest "
+                   "says %llu; prep verify %s lists all damage",
+                   dataset_folder(loader->dataset), (unsigned long long)loader->left_out,
+                   (unsigned long long)expected, dataset_folder(loader->dataset));
+}
+
 /* List the records that take part: the labels of all are looked up, a page of each is read. */
 static int list_records(struct loader *loader)
 {
@@ -317,7 +334,7 @@ static int list_records(struct loader *loader)
         row_give_back(&record); /* the system maps some pages around the one that was read */
     }
     loader->left_out = images - loader->count;
-    return 0;
+    return check_left_out(loader);
 }
 
 static int copy_labels(struct loader *loader, const int32_t *labels)

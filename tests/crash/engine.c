@@ -299,6 +299,29 @@ long engine_kills(struct engine *engine, int seconds)
     return once + twice;
 }
 
+/* ---- stops ---- */
+
+static void stop(struct engine *engine, const struct place *place, long i)
+{
+    const struct fault fault = {.at = i + 1, .what = "stop"};
+    char text[64];
+    snprintf(text, sizeof text, "SIGTERM at call %ld", fault.at);
+    if (!prepare(engine, place))
+        return;
+    int code = run(engine->scenario, place, &fault, NULL);
+    if (code != 0 && code != ERR_STOPPED)
+        report(engine, place, "%s: the run ends with %d", text, code);
+    recover(engine, place, text, false);
+    atomic_fetch_add(&engine->counts->done, 1);
+}
+
+long engine_stops(struct engine *engine)
+{
+    long count = share(engine, engine->calls, stop);
+    printf("%s: stopped at %ld points\n", engine->scenario->name, count);
+    return count;
+}
+
 /* ---- errors ---- */
 
 static const struct {

@@ -41,8 +41,10 @@ struct engine *engine_open(const struct scenario *scenario, const char *base);
 long engine_close(struct engine *engine);
 
 /* Each returns the number of distinct disturbances that were made. SECONDS: kills in each recovery,
- * at most. */
+ * at most. Stops are SIGTERM at each call of a command that catches it: it ends as stopped, or was
+ * done. */
 long engine_kills(struct engine *engine, int seconds);
+long engine_stops(struct engine *engine);
 long engine_errors(struct engine *engine);
 long engine_power(struct engine *engine);
 

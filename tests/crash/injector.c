@@ -8,7 +8,8 @@
  *     FAULT_ROOT     folder, as the program names it
  *     FAULT_AT       number of the call, from 1; 0 or none: only count
  *     FAULT_DO       before, after, half: die by SIGKILL at that moment (half: a write has written
- *                    half of its bytes); short: a write that comes back with half; a number: errno
+ *                    half of its bytes); short: a write that comes back with half; stop: SIGTERM
+ *                    comes before it; a number: errno
  *     FAULT_FOREVER  1: all later calls fail in the same way, too
  *     FAULT_LOG      file to write the calls down in (record.h)
  *
@@ -33,7 +34,15 @@
 #include "tests/crash/record.h"
 
 enum { FILES = 1024, PIECES = 1024 };
-enum fault { FAULT_NONE, FAULT_BEFORE, FAULT_AFTER, FAULT_HALF, FAULT_SHORT, FAULT_ERROR };
+enum fault {
+    FAULT_NONE,
+    FAULT_BEFORE,
+    FAULT_AFTER,
+    FAULT_HALF,
+    FAULT_SHORT,
+    FAULT_STOP,
+    FAULT_ERROR
+};
 
 /* A preloaded library can reach nothing but globals. */
 static struct {
@@ -64,6 +73,7 @@ __attribute__((constructor)) static void begin(void)
                       : !strcmp(what, "after") ? FAULT_AFTER
                       : !strcmp(what, "half")  ? FAULT_HALF
                       : !strcmp(what, "short") ? FAULT_SHORT
+                      : !strcmp(what, "stop")  ? FAULT_STOP
                                                : FAULT_ERROR;
     if (state.fault == FAULT_ERROR)
         state.error = atoi(what);
@@ -96,6 +106,8 @@ static enum fault count(void)
         kill(getpid(), SIGKILL);
         pause();
     }
+    if (state.fault == FAULT_STOP)
+        kill(getpid(), SIGTERM);
     return state.fault;
 }
 
