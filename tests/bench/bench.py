@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Our programs against their peers, both sides by turns in one run; prints one table.
+
+usage: bench.py BUILD DATA --python PYTHON [--pillow-simd PYTHON] [--rows NAME,...] [--rounds N] [--markdown]
+
+BUILD    a Release build; bf16 rows hold for the oneDNN that it was made with
+DATA     the shared pictures (fullsize/, imagenette-160/)
+PYTHON   an interpreter with torch, torchvision and Pillow; for --pillow-simd one with that in Pillow's place
+Every number is a median over rounds; the ratio is that of the medians, its spread the least and the largest ratio of one round.
+"""
+import argparse
+import os
+import pathlib
+import re
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+# PyTorch with its default malloc gives pages back in every step: the fair side is this one.
+MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000", "MALLOC_TOP_PAD_": "268435456"}
+THREADS = os.cpu_count()
+
+
+def numbers(command, **environment):
+    """Run; standard output's lines as numbers, and what stands behind "peak"."""
+    run = subprocess.run([str(c) for c in command], capture_output=True, text=True, env={**os.environ, **environment})
+    if run.returncode:
+        sys.exit(f"{' '.join(map(str, command))}: exit {run.returncode}\n{run.stderr[-2000:]}")
+    lines = run.stdout.split("\n")
+    peak = next((float(line.split()[1]) for line in lines if line.startswith("peak")), 0)
+    return [float(line) for line in lines if re.fullmatch(r"[0-9.]+", line)], peak
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.build, self.data = pathlib.Path(options.build).resolve(), pathlib.Path(options.data).resolve()
+        self.table = []
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir="/dev/shm"))
+
+    def peer(self, *arguments, python=None, **environment):
+        return numbers([python or self.options.python, HERE / "peers.py", *arguments], **environment)
+
+    def add(self, what, ours, theirs, floor, unit, more_is_better, digits=0):
+        """OURS and THEIRS: one number a round. FLOOR: of ours / theirs, or of ours where THEIRS is None."""
+        mine = statistics.median(ours)
+        if theirs is None:
+            ratio, met = "", mine >= floor if more_is_better else mine <= floor
+            other = ""
+            spread = f"{min(ours):.{digits}f}-{max(ours):.{digits}f}"
+        else:
+            other = statistics.median(theirs)
+            ratios = [a / b if more_is_better else b / a for a, b in zip(ours, theirs)]
+            value = mine / other if more_is_better else other / mine
+            met = value >= floor
+            ratio, spread, other = f"{value:.2f}", f"{min(ratios):.2f}-{max(ratios):.2f}", f"{other:.{digits}f}"
+        row = (what, f"{mine:.{digits}f} {unit}", other, ratio, spread, str(floor), "yes" if met else "NO")
+        self.table.append(row)
+        print("  ".join(row), flush=True)
+
+    def step(self, mode, arch, precision, floor, memory_floor=None, batch=16, size=224, classes=1000):
+        ours, theirs, peaks, other_peaks = [], [], [], []
+        for _ in range(self.options.rounds):
+            times, peak = numbers([self.build / "bench_step", "cpu", precision, mode, arch, batch, size, classes, 2, 5])
+            ours.append(statistics.median(times))
+            peaks.append(peak)
+            times, peak = self.peer("step", mode, arch, precision, batch, size, classes, 3, 5, **MALLOC)
+            theirs.append(statistics.median(times))
+            if memory_floor:  # its memory with its default malloc: the tuned one keeps everything
+                other_peaks.append(self.peer("step", mode, arch, precision, batch, size, classes, 1, 2)[1])
+        self.add(f"{mode} {arch} {precision}, ms a batch of {batch}", ours, theirs, floor, "ms", False)
+        if memory_floor:
+            self.add(f"{mode} {arch} {precision}, peak memory", peaks, other_peaks, round(1 / memory_floor, 2), "MiB", False)
+
+    def pictures(self):
+        """>= 3,000 files under a class tree: links to the full-size ones."""
+        tree = self.work / "train"
+        if not tree.exists():
+            for source in sorted((self.data / "fullsize").iterdir()):
+                (tree / source.name).mkdir(parents=True)
+                for picture in source.iterdir():
+                    for i in range(20):
+                        (tree / source.name / f"{picture.stem}_{i}{picture.suffix}").symlink_to(picture)
+            files = sorted(str(f) for f in tree.glob("*/*"))
+            (self.work / "files").write_text("\n".join(files) + "\n")
+        return tree
+
+    def packed(self, encoding):
+        out = self.work / f"{encoding}.lmdb"
+        if not out.exists():
+            self.prep("pack", self.pictures(), out, "--encoding", encoding)
+        return out
+
+    def prep(self, *arguments):
+        run = subprocess.run([self.build / "prep", *map(str, arguments)], capture_output=True, text=True)
+        if run.returncode:
+            sys.exit(f"prep {arguments}: {run.stderr[-2000:]}")
+        return run.stderr + run.stdout
+
+    def pack(self):
+        tree, files = self.pictures(), self.work / "files"
+        ours, decode, pillow, simd = [], [], [], []
+        for _ in range(self.options.rounds):
+            out = self.work / "pack.lmdb"
+            said = self.prep("pack", tree, out, "--jobs", THREADS)
+            ours.append(float(re.search(r"packed .*: ([0-9.]+) images/s", said)[1]))
+            shutil.rmtree(out)
+            with open(files) as names:
+                run = subprocess.run([self.build / "bench_decode", str(THREADS)], stdin=names, capture_output=True, text=True, check=True)
+            decode.append(float(run.stdout))
+            pillow += self.peer("pillow", THREADS, 256, files)[0]
+            if self.options.pillow_simd:
+                simd += self.peer("pillow", THREADS, 256, files, python=self.options.pillow_simd)[0]
+        self.add(f"pack {THREADS} jobs / libjpeg-turbo alone, images/s", ours, decode, 0.80, "/s", True)
+        self.add("pack / Pillow: decode + Resize(256)", ours, pillow, 1.5, "/s", True)
+        if simd:
+            self.add("pack / pillow-simd", ours, simd, 1.05, "/s", True)
+
+    def pack_many(self):
+        """200,000 tiny records: memory, and the time of the second half against the first's."""
+        tree, times, peak = self.work / "tiny", [], 0
+        picture = self.work / "tiny.png"
+        subprocess.run([self.options.python, "-c",
+                        f"from PIL import Image; Image.new('RGB', (8, 8), (9, 99, 199)).save({str(picture)!r})"], check=True)
+        for count in (100_000, 200_000):
+            shutil.rmtree(tree, ignore_errors=True)
+            for i in range(count // 1000):
+                (tree / f"class{i:04}").mkdir(parents=True)
+                for k in range(1000):
+                    os.link(picture, tree / f"class{i:04}" / f"{k}.png")
+            said = self.prep("pack", tree, self.work / "tiny.lmdb", "--jobs", 2)
+            times.append(float(re.search(r"packed .* in ([0-9.]+) s", said)[1]))
+            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            shutil.rmtree(self.work / "tiny.lmdb")
+        shutil.rmtree(tree)
+        self.add("pack 200,000 tiny pictures, peak of all programs so far", [peak], None, 400, "MiB", False)
+        self.add("time a record, 200,000 / 100,000", [times[1] / times[0] / 2], None, 1.1, "x", False, 2)
+
+    def verify(self):
+        out, rates = self.packed("rgb"), []
+        size = sum(f.stat().st_size for f in out.iterdir())
+        for _ in range(self.options.rounds + 1):
+            said = self.prep("verify", out)
+            rates.append(float(re.search(r"([0-9.]+) GB/s", said)[1]) if "GB/s" in said else size / 1e9 / 1e-9)
+        self.add("verify, warm", rates[1:], None, 1.5, "GB/s", True, 2)
+
+    def loader(self):
+        for encoding, floor in (("rgb", 10), ("jpeg", 4)):
+            database = self.packed(encoding)
+            ours, theirs = [], []
+            for _ in range(self.options.rounds):
+                ours.append(statistics.median(numbers([self.build / "bench_loader", database, 224, 20, 3])[0]))
+                theirs += self.peer("loader", self.data / "fullsize", 224, 1)[0]
+            if encoding == "rgb":
+                self.add("load + augment, rgb, one thread", ours, None, 3000, "/s", True)
+            self.add(f"load + augment, {encoding} / a torchvision worker", ours, theirs, floor, "/s", True)
+
+    def start(self):
+        database, times = self.packed("rgb"), []
+        for _ in range(self.options.rounds):
+            shutil.rmtree(self.work / "start", ignore_errors=True)
+            run = subprocess.run([self.build / "train", "--db", database, "--max-steps", "1", "--no-first-validation", "--device", "cpu",
+                                  "--output", self.work / "start"], capture_output=True, text=True)
+            said = re.search(r"first step after ([0-9.]+) s", run.stderr)
+            times.append(float(said[1]) if said else float("nan"))
+        self.add("start to the first step, ResNet-152", times, None, 3, "s", False, 2)
+
+    def rows(self):
+        rows = {
+            "pack": self.pack, "pack-many": self.pack_many, "verify": self.verify, "loader": self.loader, "start": self.start,
+        }
+        for arch, floor in (("resnet18", 1.2), ("resnet50", 1.35), ("resnet152", 1.25)):
+            rows[f"train-{arch}-f32"] = lambda a=arch, f=floor: self.step("train", a, "f32", f, 0.75)
+            rows[f"train-{arch}-bf16"] = lambda a=arch: self.step("train", a, "bf16", self.options.bf16_floor, 0.75)
+        for arch in ("resnet18", "resnet50"):
+            rows[f"eval-{arch}"] = lambda a=arch: self.step("eval", a, "f32", 1.2)
+        return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("build")
+    parser.add_argument("data")
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--pillow-simd")
+    parser.add_argument("--rows")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bf16-floor", type=float, default=1.4, help="1.4 with oneDNN 2.6.3, 1.8 with 3.2")
+    bench = Bench(parser.parse_args())
+    rows = bench.rows()
+    try:
+        for name in bench.options.rows.split(",") if bench.options.rows else rows:
+            rows[name]()
+    finally:
+        shutil.rmtree(bench.work, ignore_errors=True)
+        print("\n| what | ours | theirs | ratio | spread | floor | met |\n|---|---|---|---|---|---|---|")
+        for row in bench.table:
+            print("| " + " | ".join(row) + " |")
+
+
+main()
