@@ -13,7 +13,7 @@ last_value() { grep -o "\"$2\": [0-9.e+-]*" "$1" | tail -n 1 | cut -d' ' -f2; }
 
 install_packages
 echo "building (a Release build in build/)"
-cmake --preset default -DWERROR=OFF -DWITH_CUDA=OFF >/dev/null
+cmake --preset default -DWERROR=OFF >/dev/null
 cmake --build build --target prep train -j "$(nproc)" | tail -n 1
 prep=$PWD/build/prep train=$PWD/build/train
 
