@@ -28,6 +28,12 @@ more=$(number total_bytes --arch resnet18 --classes 10 --batch-size 4 --image-si
 
 refused 2 batch-size --batch-size 0 --device ref
 
+# On paper, with CUDA or without: every op has a line, the sums are those of ResNet-50.
+roofline=$("$build/train" plan --roofline --arch resnet50 --batch-size 256 --device cuda:sm_90) || fail "--roofline: exit $?"
+[ "$(grep -cE '^(layer|conv1|bn1|maxpool|avgpool|fc|loss)' <<<"$roofline")" -eq 110 ] || fail "--roofline does not tell each of the 110 ops"
+grep -qE '^all +24\.299 .* 277\.10$' <<<"$roofline" || fail "--roofline: other sums: $(grep '^all' <<<"$roofline")"
+refused 2 'the device table has no "cpu"' --roofline --device cpu
+
 if "$build/train" --version | grep -q '^backends:.* cuda'; then
     refused 2 'the device table has no "sm_75"' --device cuda:sm_75
     refused 2 'h100 (sm_90)' --device gtx

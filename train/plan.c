@@ -9,13 +9,14 @@
 #include "common/log.h"
 #include "common/opts.h"
 #include "train/net.h"
+#include "train/roofline.h"
 
 struct plan_settings {
     int arch; /* position in model_archs */
     int64_t classes, batch_size, image_size, accumulate, threads;
     const char *device;
     int precision;
-    bool json;
+    bool json, roofline;
 };
 
 #define AT(field) offsetof(struct plan_settings, field)
@@ -94,6 +95,12 @@ static const struct opts_row rows[] = {
      .fallback = "no",
      .group = "Output",
      .help = "print JSON"                                                                          },
+    {.name = "roofline",
+     .type = OPTS_FLAG,
+     .offset = AT(roofline),
+     .fallback = "no",
+     .group = "Output",
+     .help = "instead: what the GPU's memory and arithmetic allow each op and a step, on paper"                                                                            },
     OPTS_END,
 };
 
@@ -205,14 +212,23 @@ static int print_json(const struct plan_settings *settings, const char *device,
     return 0;
 }
 
-static int run_plan(const struct plan_settings *settings)
+static int run_roofline(const struct plan_settings *settings, const struct model_settings *wish)
 {
-    const struct model_settings wish = {
-        .arch = model_archs[settings->arch],
-        .classes = (int)settings->classes,
-        .batch = (int)settings->batch_size,
-        .image_size = (int)settings->image_size,
-    };
+    const char *name = settings->device;
+    const struct device_row *row = devices_find(strncmp(name, "cuda:", 5) ? name : name + 5);
+    struct model *model;
+    if (!row)
+        return err_add(-ERR_USAGE, "--roofline --device %s", name);
+    int rc = model_open(&model, wish);
+    if (rc)
+        return rc;
+    roofline_print(model, row);
+    model_close(model);
+    return 0;
+}
+
+static int run_plan(const struct plan_settings *settings, const struct model_settings *wish)
+{
     const struct net_settings net_wish = {
         .training = true, .accumulate = settings->accumulate > 1, .plan_only = true};
     const struct backend *backend = NULL;
@@ -221,7 +237,7 @@ static int run_plan(const struct plan_settings *settings)
     struct net *net = NULL;
     int rc = open_device(settings, &backend, &device);
 
-    if (rc || (rc = model_open(&model, &wish)) ||
+    if (rc || (rc = model_open(&model, wish)) ||
         (rc = net_open(&net, backend, device, model, &net_wish)))
         goto out;
     const char *precision =
@@ -251,5 +267,11 @@ int plan_run(int argc, char **argv)
         opts_help(&plan_command);
         return 0;
     }
-    return run_plan(&settings);
+    const struct model_settings wish = {
+        .arch = model_archs[settings.arch],
+        .classes = (int)settings.classes,
+        .batch = (int)settings.batch_size,
+        .image_size = (int)settings.image_size,
+    };
+    return settings.roofline ? run_roofline(&settings, &wish) : run_plan(&settings, &wish);
 }

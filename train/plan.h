@@ -1,6 +1,7 @@
 /*
  * plan.h - the command `train plan`: the memory that a training takes on a device, asked of the
- * same planner and the same backend that train uses.
+ * same planner and the same backend that train uses; or, with --roofline, the time that a GPU of
+ * cuda/devices.h needs at least.
  */
 #ifndef TRAIN_PLAN_H
 #define TRAIN_PLAN_H

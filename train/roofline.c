@@ -124,7 +124,7 @@ static void print_op(const struct op *op, const struct device_row *device)
     char shape[48] = "";
     if (op->out)
         snprintf(shape, sizeof shape, "%d x %d x %d", op->out->c, op->out->h, op->out->w);
-    printf("%-24s %-9s %-16s %8.3f", op->name, op_kind_names[op->kind], shape, line.flops / 1e9);
+    printf("%-22s %-14s %-14s %8.3f", op->name, op_kind_names[op->kind], shape, line.flops / 1e9);
     for (int level = 0; level < ROOFLINE_LEVELS; level++)
         printf(" %8.2f", line.bytes[level] / 1e6);
     for (int level = ROOFLINE_A; level < ROOFLINE_LEVELS; level++)
@@ -144,12 +144,12 @@ void roofline_print(const struct model *model, const struct device_row *device)
            "backward\n\n",
            model->settings.arch, model->settings.batch, model->settings.image_size,
            model->settings.image_size);
-    printf("%-24s %-9s %-16s %8s %26s %17s\n", "", "", "", "", "MB at level", "floor, us");
-    printf("%-24s %-9s %-16s %8s %8s %8s %8s %8s %8s  %s\n", "op", "kind", "output", "GFLOP",
+    printf("%-22s %-14s %-14s %8s %26s %17s\n", "", "", "", "", "MB at level", "floor, us");
+    printf("%-22s %-14s %-14s %8s %8s %8s %8s %8s %8s  %s\n", "op", "kind", "output", "GFLOP",
            roofline_level_names[0], "a", "b", "a", "b", "bound by (a)");
     for (size_t i = 0; i < model->training_count; i++)
         print_op(&model->training[i], device);
-    printf("%-24s %-9s %-16s %8.3f", "all", "", "", all.picture.flops / 1e9);
+    printf("%-22s %-14s %-14s %8.3f", "all", "", "", all.picture.flops / 1e9);
     for (int level = 0; level < ROOFLINE_LEVELS; level++)
         printf(" %8.2f", all.picture.bytes[level] / 1e6);
     printf("\n\npredicted pictures a second     arithmetic and memory in turn   overlapped in each "
