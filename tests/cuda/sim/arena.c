@@ -17,6 +17,7 @@
 #define ARENA ((size_t)64 << 30) /* addresses, not memory */
 #define PAGE ((size_t)4096)
 #define HOLES 256
+enum { OFTEN = 40, SELDOM = 64 };
 
 struct sim_arena {
     unsigned char *base;
@@ -25,8 +26,9 @@ struct sim_arena {
         size_t at, bytes;
     } holes[HOLES]; /* given back, for the next of the same size */
     int hole_count;
-    int open; /* how many times; 0 and shuts: shut */
-    bool shuts;
+    int open; /* how many times */
+    bool shut;
+    uint64_t left; /* how many times */
 };
 
 /* Of the device that was opened last, for the handler. */
@@ -78,18 +80,25 @@ static void set(struct sim_arena *arena, bool usable)
         sim_fault("device memory cannot be %s", usable ? "opened" : "shut");
 }
 
-void sim_arena_enter(struct sim_arena *arena, bool shuts)
+void sim_arena_enter(struct sim_arena *arena)
 {
-    bool was_shut = arena->shuts && arena->open == 0;
-    arena->shuts = shuts;
-    if (arena->open++ == 0 && was_shut)
+    if (arena->open++ == 0 && arena->shut) {
         set(arena, true);
+        arena->shut = false;
+    }
 }
 
-void sim_arena_leave(struct sim_arena *arena)
+void sim_arena_leave(struct sim_arena *arena, bool shut)
 {
-    if (--arena->open == 0 && arena->shuts)
+    /* Shutting and opening touches every page: after the first times, now and then. */
+    const bool now = arena->left < OFTEN || arena->left % SELDOM == 0;
+    if (--arena->open > 0 || !shut)
+        return;
+    arena->left++;
+    if (now) {
         set(arena, false);
+        arena->shut = true;
+    }
 }
 
 /* BYTES rounded up to pages; the arena is open. */

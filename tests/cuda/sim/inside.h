@@ -91,9 +91,9 @@ size_t sim_memory_used(const struct door *door);
 struct sim_arena;
 int sim_arena_open(struct sim_arena **out);
 void sim_arena_close(struct sim_arena *arena);
-/* Whoever uses device memory stands between these two; SHUTS: nobody else may. */
-void sim_arena_enter(struct sim_arena *arena, bool shuts);
-void sim_arena_leave(struct sim_arena *arena);
+/* Whoever uses device memory stands between these two; SHUT: nobody else may. */
+void sim_arena_enter(struct sim_arena *arena);
+void sim_arena_leave(struct sim_arena *arena, bool shut);
 /* Whole pages; NULL: there are none left. */
 unsigned char *sim_arena_take(struct sim_arena *arena, size_t bytes);
 void sim_arena_give(struct sim_arena *arena, unsigned char *at, size_t bytes);

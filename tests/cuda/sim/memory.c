@@ -69,10 +69,10 @@ int sim_buffer_open(struct door *door, size_t bytes, bool host, const char *what
     /* No more aligned than the door says. */
     size_t offset = host ? HOST_ALIGNMENT : DEVICE_ALIGNMENT;
     bool fits = mem_sum(bytes, 2 * GUARD + 2 * offset, &size);
-    sim_arena_enter(door->arena, sim_is_late(door->queue));
+    sim_arena_enter(door->arena);
     b->block = !fits ? NULL : host ? mem_aligned(size, what) : sim_arena_take(door->arena, size);
     if (!b->block) {
-        sim_arena_leave(door->arena);
+        sim_arena_leave(door->arena, sim_is_late(door->queue));
         mem_free(b);
         return err_set(ERR_MEMORY, "%s needs %zu bytes, more than the simulated device has", what,
                        bytes);
@@ -84,7 +84,7 @@ int sim_buffer_open(struct door *door, size_t bytes, bool host, const char *what
     b->host = host;
     snprintf(b->what, sizeof b->what, "%s", what);
     memset(b->block, GUARD_BYTE, size);
-    sim_arena_leave(door->arena);
+    sim_arena_leave(door->arena, sim_is_late(door->queue));
     b->next = door->buffers;
     door->buffers = b;
     *out = b->memory;
@@ -123,23 +123,23 @@ static int check_guards(const struct sim_buffer *b)
 int sim_guards_check(const struct door *door)
 {
     int rc = 0;
-    sim_arena_enter(door->arena, sim_is_late(door->queue));
+    sim_arena_enter(door->arena);
     for (const struct sim_buffer *b = door->buffers; b && !rc; b = b->next)
         rc = check_guards(b);
-    sim_arena_leave(door->arena);
+    sim_arena_leave(door->arena, sim_is_late(door->queue));
     return rc;
 }
 
 /* A last look at its guards. */
 static void release(struct door *door, struct sim_buffer *b)
 {
-    sim_arena_enter(door->arena, sim_is_late(door->queue));
+    sim_arena_enter(door->arena);
     check_guards(b);
     if (b->host)
         mem_free(b->block);
     else
         sim_arena_give(door->arena, b->block, b->block_bytes);
-    sim_arena_leave(door->arena);
+    sim_arena_leave(door->arena, sim_is_late(door->queue));
     mem_free(b->uses);
     mem_free(b);
 }

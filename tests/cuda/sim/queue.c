@@ -382,7 +382,8 @@ int sim_progress(struct door *door, bool at_least_one)
 {
     struct sim_queue *queue = door->queue;
     int rc = 0;
-    sim_arena_enter(door->arena, sim_is_late(queue));
+    sim_arena_enter(door->arena);
+    follow_seed(queue);
     if (queue->policy == PRIORITY && rng_below(&queue->rng, 16) == 0)
         queue->lanes[1 + rng_below(&queue->rng, SIM_LANES - 1)].priority = rng_u64(&queue->rng);
     while (!rc && !door->lost) {
@@ -394,7 +395,7 @@ int sim_progress(struct door *door, bool at_least_one)
         at_least_one = false;
         rc = run_head(door, lane);
     }
-    sim_arena_leave(door->arena);
+    sim_arena_leave(door->arena, sim_is_late(door->queue));
     return rc;
 }
 
@@ -418,10 +419,11 @@ static int step_towards(struct door *door, struct sim_lane *lane)
 int sim_wait_lane(struct door *door, struct sim_lane *lane)
 {
     int rc = 0;
-    sim_arena_enter(door->arena, sim_is_late(door->queue));
+    sim_arena_enter(door->arena);
+    follow_seed(door->queue);
     while (lane->first && !rc)
         rc = step_towards(door, lane);
-    sim_arena_leave(door->arena);
+    sim_arena_leave(door->arena, sim_is_late(door->queue));
     if (!rc)
         sim_clock_join(&door->host, &lane->clock);
     return rc;
@@ -430,10 +432,11 @@ int sim_wait_lane(struct door *door, struct sim_lane *lane)
 int sim_wait_instance(struct door *door, struct sim_instance *instance)
 {
     int rc = 0;
-    sim_arena_enter(door->arena, sim_is_late(door->queue));
+    sim_arena_enter(door->arena);
+    follow_seed(door->queue);
     while (!instance->done && !rc)
         rc = step_towards(door, instance->lane);
-    sim_arena_leave(door->arena);
+    sim_arena_leave(door->arena, sim_is_late(door->queue));
     if (!rc)
         sim_clock_join(&door->host, &instance->clock);
     return rc;
