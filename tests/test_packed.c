@@ -13,7 +13,9 @@
 
 enum { LONGEST = 700 };
 
-static uint8_t *noise; /* LONGEST x LONGEST pixels */
+/* LONGEST x LONGEST pixels, from any of the first 50 on. */
+static uint8_t *noise;
+#define NOISE_BYTES (3 * ((size_t)LONGEST * LONGEST + 50))
 
 static void make_noise(void)
 {
@@ -21,9 +23,9 @@ static void make_noise(void)
 
     if (noise)
         return;
-    noise = malloc((size_t)LONGEST * LONGEST * 3);
+    noise = malloc(NOISE_BYTES);
     rng_init(&rng, 7, RNG_TEST, 0, 0);
-    for (size_t i = 0; i < (size_t)LONGEST * LONGEST * 3; i++)
+    for (size_t i = 0; i < NOISE_BYTES; i++)
         noise[i] = (uint8_t)rng_u32(&rng);
 }
 
