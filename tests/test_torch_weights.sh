@@ -65,6 +65,57 @@ images=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["images"])' < 
 for ((i = 0; i < images; i++)); do "$build/prep" show val.lmdb "$i" -o x.png; done | awk '$1 == "key" { print $2 }' >logits.safetensors.names
 "$python" "$tool" logits files/plain.pth tree logits.safetensors || fail "other logits than torchvision's"
 
+echo "-- prediction"
+one=$(find tree -name '*.JPEG' | sort | head -n 1)
+expect 0 predict "$build/train" predict files/plain.pth tree --format csv
+[ "$(grep -c ,1, predict.out)" = "$images" ] || fail "predict: not a line for each picture"
+printf '%s\n' "$one" missing.JPEG >list.txt
+expect 3 list "$build/train" predict files/plain.pth list.txt --top 1 --format json
+python3 -c 'import json, sys; a, b = json.load(open("list.out")); assert len(a["top"]) == 1 and 0 < a["top"][0]["probability"] <= 1 and "error" in b, (a, b)' || fail "predict --format json"
+expect 0 text "$build/train" predict files/plain.pth "$one"
+[ "$(grep -c ' % ' text.out)" = 5 ] || fail "predict: not five classes"
+python3 - "$work" <<'P' || fail "predict is not what eval --logits has"
+import csv, json, math, struct, sys
+data = open("logits.safetensors", "rb").read()
+length, = struct.unpack("<Q", data[:8])
+entry = json.loads(data[8:8 + length])["logits"]
+names = open("logits.safetensors.names").read().split()
+values = struct.unpack("<%df" % (entry["shape"][0] * entry["shape"][1]), data[8 + length + entry["data_offsets"][0]:8 + length + entry["data_offsets"][1]])
+rows = {row["file"]: row for row in csv.DictReader(open("predict.out", newline="")) if row["rank"] == "1"}
+for i, name in enumerate(names):
+    logits = values[i * entry["shape"][1]:(i + 1) * entry["shape"][1]]
+    best = max(range(len(logits)), key=lambda k: logits[k])
+    odds = 1 / sum(math.exp(v - logits[best]) for v in logits)
+    row = rows["tree/" + name]
+    assert row["class"] == str(best) and abs(float(row["probability"]) - odds) < 1e-4, (row, best, odds)
+P
+
+echo "-- export"
+for end in pth safetensors onnx; do expect 0 "export-$end" "$build/train" export files/stream.pth "out.$end"; done
+expect 0 export-whole "$build/train" export files/plain.safetensors whole.onnx --with-preprocessing
+expect 2 export-suffix "$build/train" export files/plain.pth out.bin
+for file in out.pth out.safetensors; do
+    expect 0 "$file" "$build/train" eval --weights "$file" --val val.lmdb --image-size 64 --json
+    cmp -s plain.pth.json <(sed -E '/seconds|img_per_s|sha256|format/d' "$file.out") || fail "$file does not evaluate as plain.pth"
+done
+"$python" - <<'P' || fail "PyTorch does not read the exported files"
+import torch
+ours, theirs = torch.load("out.pth"), torch.load("files/plain.pth")
+assert list(ours) == list(theirs) and all(torch.equal(ours[k], theirs[k]) or "num_batches" in k for k in ours)
+try:
+    from safetensors.torch import load_file
+    again = load_file("out.safetensors")
+    assert all(torch.equal(again[k], theirs[k]) for k in theirs if "num_batches" not in k)
+except ImportError:
+    print("no safetensors package: its own reader was not asked")
+P
+if "$python" -c 'import onnx, onnxruntime' 2>/dev/null; then
+    "$python" "$(dirname "$tool")/onnx_check.py" resnet18 "$classes" out.pth out.onnx whole.onnx 2>&1 | tail -n 2 || fail "ONNX"
+    [ "${PIPESTATUS[0]}" -eq 0 ] || fail "onnx or onnxruntime refuse the files, or compute other logits"
+else
+    echo "no onnx and onnxruntime packages: ONNX files were not opened"
+fi
+
 echo "-- five steps from each other's checkpoints"
 "$python" "$tool" notebook notebook.pth 7 || fail "no notebook's checkpoint"
 expect 0 sample "$build/prep" sample raw --classes 7 --train-per-class 4 --val-per-class 2 --seed 3

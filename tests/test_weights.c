@@ -284,22 +284,26 @@ static int take_steps(const char *path, int classes, int size)
     struct model *model = open_model("resnet18", classes, BATCH, size);
     const struct device_settings device_wish = {.threads = 2};
     const struct net_settings net_wish = {.training = true};
+    const struct backend *backend;
     struct device *device;
     struct net *net;
     uint8_t *pixels = mem_array((size_t)BATCH * size * size * 3, 1, "pixels");
     int32_t labels[BATCH];
     uint64_t records[BATCH] = {0};
-    CHECK_INT(backends[0]->open(&device, &device_wish), 0);
-    CHECK_INT(net_open(&net, backends[0], device, model, &net_wish), 0);
+    CHECK_INT(backend_open("auto", &device_wish, &backend, &device), 0);
+    CHECK_INT(net_open(&net, backend, device, model, &net_wish), 0);
     if (checkpoint_open(&file, path, &ours) == 0)
         set_ours(net, model, ours);
     else
         set_foreign(net, model, path, classes);
     for (int step = 0; step < 5 && !test_failures; step++) {
-        for (int64_t i = 0; i < (int64_t)BATCH * size * size * 3; i++)
-            pixels[i] = (uint8_t)((i * 7919 + i / 977 * 31 + step * 101) % 251);
+        for (int i = 0; i < BATCH * size * size * 3; i++) {
+            int c = i % 3, x = i / 3 % size, y = i / 3 / size % size, k = i / 3 / size / size;
+            pixels[i] = (uint8_t)((x * x * (k + 1) + y * y * (9 - k) + x * y * c) / 64 % 160 +
+                                  (int64_t)i * 7919 % 64 + step * 5);
+        }
         for (int i = 0; i < BATCH; i++)
-            labels[i] = (i + step) % classes;
+            labels[i] = i % classes;
         const struct batch batch = {
             .rows = BATCH, .size = size, .pixels = pixels, .labels = labels, .records = records};
         const struct sgd sgd = {.lr = 0.0001,
@@ -313,7 +317,7 @@ static int take_steps(const char *path, int classes, int size)
         printf("%.9g\n", result.loss);
     }
     net_close(net);
-    backends[0]->close(device);
+    backend->close(device);
     model_close(model);
     checkpoint_close(file);
     mem_free(pixels);

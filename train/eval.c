@@ -23,6 +23,7 @@ enum { FULL_SET = 50000, NO_CLASS = -1 };
 struct eval_settings {
     const char *weights, *val, *logits;
     bool all_logits, json;
+    int64_t workers;
     struct inference_settings inference;
 };
 
@@ -39,6 +40,7 @@ static const struct opts_row rows[] = {
     {"logits", "FILE", OPTS_TEXT, AT(logits), NULL, 0, 0, NULL, "Output",
      "also write each picture's logits and label, in the data set's order, as .safetensors"},
     INFERENCE_ROWS(AT(inference)),
+    {"workers", "N", OPTS_INT, AT(workers), "4", 1, 256, NULL, "Device", "threads that read and decode"},
     OPTS_END,
 };
 /* clang-format on */
@@ -238,7 +240,7 @@ static int open_eval(struct eval *e, struct eval_settings *settings)
         .size = (int)settings->inference.image_size,
         .resize = (int)settings->inference.val_resize,
         .batch = (int)settings->inference.batch_size,
-        .workers = (int)settings->inference.workers,
+        .workers = (int)settings->workers,
         .shuffle = ORDER_NONE,
         .labels = e->labels,
         .classes = e->inference.model->settings.classes,

@@ -17,9 +17,8 @@ struct inference_settings {
     int64_t image_size, val_resize; /* 0: what the weights' run had, else 224 and x 256/224 */
     int64_t batch_size;             /* 0: what the weights' run had, else 32 */
     int64_t threads;                /* 0: all cores */
-    int64_t workers;
-    const char *device; /* as settings.h's */
-    int precision;      /* enum precision; auto: what the weights' run had, else f32 */
+    const char *device;             /* as settings.h's */
+    int precision;                  /* enum precision; auto: what the weights' run had, else f32 */
 };
 /* Rows of an option table for the struct at offset BASE inside the command's settings. */
 /* clang-format off */
@@ -36,9 +35,7 @@ struct inference_settings {
     {"batch-size", "N", OPTS_INT, INFERENCE_AT(BASE, batch_size), "0", 0, 8192, NULL, "Device", \
      "pictures at once; 0 is what it was trained with, else 32"}, \
     {"threads", "N", OPTS_INT, INFERENCE_AT(BASE, threads), "0", 0, 1024, NULL, "Device", \
-     "computing threads; 0 is all cores"}, \
-    {"workers", "N", OPTS_INT, INFERENCE_AT(BASE, workers), "4", 1, 256, NULL, "Device", \
-     "threads that read and decode"}
+     "computing threads; 0 is all cores"}
 /* clang-format on */
 
 /* Fill in what is 0, from the run that WEIGHTS remembers where it does. ERR_USAGE. */

@@ -16,7 +16,9 @@
 #include "common/stop.h"
 #include "train/backend.h"
 #include "train/eval.h"
+#include "train/export.h"
 #include "train/plan.h"
+#include "train/predict.h"
 #include "train/settings.h"
 #include "train/trainer.h"
 #include "version.h"
@@ -29,9 +31,11 @@ struct command {
 
 /* Ends with a row without a name. */
 static const struct command commands[] = {
-    {"eval", eval_main, "the accuracy of weights (a checkpoint, torchvision's file) on a data set"},
-    {"plan", plan_run,  "the memory that training takes, on any device"                           },
-    {NULL,   NULL,      NULL                                                                      },
+    {"eval",    eval_main,    "the accuracy of weights (a checkpoint, torchvision's file) on a data set"},
+    {"predict", predict_main, "the likeliest classes of picture files"                                  },
+    {"export",  export_main,  "weights for other programs: .pth, .safetensors, .onnx"                   },
+    {"plan",    plan_run,     "the memory that training takes, on any device"                           },
+    {NULL,      NULL,         NULL                                                                      },
 };
 
 static void print_version(void)

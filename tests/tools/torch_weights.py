@@ -98,10 +98,11 @@ def make(folder, arch, classes):
 
 def batch(step, size, classes):
     """The formula of tests/test_weights.c."""
-    i = numpy.arange(8 * size * size * 3, dtype=numpy.int64)
-    pixels = ((i * 7919 + i // 977 * 31 + step * 101) % 251).astype(numpy.float32).reshape(8, size, size, 3) / 255
+    k, y, x, c = numpy.meshgrid(numpy.arange(8), numpy.arange(size), numpy.arange(size), numpy.arange(3), indexing="ij")
+    i = ((k * size + y) * size + x) * 3 + c
+    pixels = ((x * x * (k + 1) + y * y * (9 - k) + x * y * c) // 64 % 160 + i * 7919 % 64 + step * 5).astype(numpy.float32) / 255
     pixels = (torch.from_numpy(pixels).permute(0, 3, 1, 2) - torch.tensor(MEAN).reshape(3, 1, 1)) / torch.tensor(STD).reshape(3, 1, 1)
-    return pixels, torch.tensor([(k + step) % classes for k in range(8)])
+    return pixels, torch.tensor([k % classes for k in range(8)])
 
 
 def train(model, optimizer, size, classes, steps):
