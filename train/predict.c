@@ -334,6 +334,8 @@ static int run_batch(struct predict *p, size_t first, size_t *next)
     memset(p->pixels, 0, bytes * (size_t)limit);
     for (*next = first; *next < p->count && batch.rows < limit; ++*next) {
         rc = read_picture(p, p->paths[*next], p->pixels + bytes * (size_t)batch.rows);
+        if ((rc == -ERR_INPUT || rc == -ERR_IO) && batch.rows)
+            break; /* those before it are told first */
         if (rc == -ERR_INPUT || rc == -ERR_IO)
             tell_bad(p, p->paths[*next]);
         else if (rc)

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/mem.h"
 #include "common/work.h"
+#include "train/board.h"
 #include "train/evaluate.h"
 #include "train/import.h"
 #include "train/metrics.h"
@@ -57,6 +58,7 @@ struct trainer {
     double update_loss; /* of the batches of the update that is being read */
     int update_batches;
     struct metrics *metrics;
+    struct board *board;
     int64_t steps; /* updates an epoch */
     int save_failures;
     struct report_mark line_mark,
@@ -321,6 +323,14 @@ static int save_last(struct trainer *t, bool model)
     return rc == -ERR_IO ? state_save(t->state, t->folder.checkpoints, &t->position, model) : rc;
 }
 
+/* Training pictures seen at STEP updates of EPOCH: TensorBoard's steps. An epoch counts all
+ * pictures, as in the notebook. */
+static int64_t seen(const struct trainer *t, int64_t epoch, int64_t step)
+{
+    return epoch * (int64_t)dataset_manifest(t->db)->images +
+           step * t->settings->batch_size * t->settings->accumulate;
+}
+
 /* ---- validation ---- */
 
 /* Validate at this position; EPOCH: the last finished one, -1 before the first. COUNTS: it may
@@ -334,6 +344,7 @@ static int validate(struct trainer *t, int64_t epoch, bool counts)
         if (rc)
             return rc;
         metrics_validation(t->metrics, epoch, position->global_step, &result);
+        board_validation(t->board, seen(t, position->epoch, position->step), &result);
         if (epoch < 0)
             printf("before training: ");
         else if (position->loss_batches)
@@ -425,6 +436,7 @@ static void tell_step(struct trainer *t, double lr)
             .data_wait = rate.data_wait,
         };
         metrics_train(t->metrics, &line);
+        board_step(t->board, seen(t, position->epoch, position->step), &line);
         report_mark(&t->line_mark, t->batches);
         t->line_images = 0;
     }
@@ -520,6 +532,18 @@ static int fetch_next(struct trainer *t)
     return rc;
 }
 
+/* What TensorBoard shows of a batch that was just trained: pictures at the begin of an epoch, the
+ * gradients now and then. */
+static int show_batch(struct trainer *t, const struct batch *batch, int64_t index, bool last)
+{
+    int rc = 0;
+    if (!t->queued_step && !index)
+        rc = board_pictures(t->board, seen(t, t->queued_epoch, 0), batch);
+    if (!rc && last && (t->queued_global + 1) % t->settings->log_every == 0)
+        rc = board_gradients(t->board, seen(t, t->queued_epoch, t->queued_step + 1), t->net);
+    return rc;
+}
+
 /* Queue one update: accumulate batches forward and backward, then SGD. Behind each batch the next
  * one is sent to the device and then a result is waited for, of a batch before it. */
 static int train_step(struct trainer *t)
@@ -545,6 +569,8 @@ static int train_step(struct trainer *t)
         if ((rc = take_batch(t, &now->batch)) || (rc = net_train(t->net, now->batch, NULL)))
             return rc;
         t->under_way_count++;
+        if ((rc = show_batch(t, now->batch, i, last)))
+            return rc;
         if ((last && (rc = net_update(t->net, &sgd))) ||
             (!(last && end) && (rc = fetch_next(t)) < 0))
             return rc;
@@ -647,7 +673,11 @@ static int open_run(struct trainer *t)
                                 dataset_digest(t->db), t->val ? dataset_digest(t->val) : NULL)) ||
         (rc = files_join(path, t->folder.runs, "metrics.jsonl")))
         return rc;
-    return metrics_open(&t->metrics, path, t->position.global_step, t->position.evaluated);
+    if ((rc = metrics_open(&t->metrics, path, t->position.global_step, t->position.evaluated)) ||
+        (at_end(t) && t->position.evaluated))
+        return rc;
+    return board_open(&t->board, t->folder.runs, settings, t->model,
+                      seen(t, t->position.epoch, t->position.step));
 }
 
 static int run(struct trainer *t)
@@ -691,6 +721,7 @@ int trainer_run(const struct settings *settings)
     struct trainer t = {.settings = settings};
     int rc = run(&t);
     metrics_close(t.metrics);
+    board_close(t.board);
     state_close(t.state);
     loader_close(t.val_batches);
     loader_close(t.batches);

@@ -1,0 +1,29 @@
+/*
+ * board.h - what a run shows in TensorBoard: the notebook's curves under the notebook's names, over
+ * the number of training pictures seen (its steps), and more: rate, speed, waiting, gradients,
+ * pictures, settings. data-spec/40-metrics.md, 3.
+ */
+#ifndef TRAIN_BOARD_H
+#define TRAIN_BOARD_H
+
+#include "train/evaluate.h"
+#include "train/metrics.h"
+#include "train/net.h"
+#include "train/settings.h"
+
+struct board;
+/* In FOLDER, for a run that has seen SEEN training pictures. Everything is borrowed. ERR_MEMORY. */
+int board_open(struct board **out, const char *folder, const struct settings *settings,
+               const struct model *model, int64_t seen);
+void board_close(struct board *board); /* NULL is fine, also below */
+
+/* The numbers of metrics.h's lines, at SEEN training pictures. */
+void board_step(struct board *board, int64_t seen, const struct metrics_step *line);
+void board_validation(struct board *board, int64_t seen, const struct evaluation *evaluation);
+/* The norm of the gradients that net_train left, and the loss scale where there is one. Waits for
+ * the device. */
+int board_gradients(struct board *board, int64_t seen, struct net *net);
+/* Up to 16 pictures of a batch, as the network gets them; not of a packed one. */
+int board_pictures(struct board *board, int64_t seen, const struct batch *batch);
+
+#endif
