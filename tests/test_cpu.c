@@ -310,7 +310,7 @@ static void run_network(struct run *run, const struct backend *backend, struct d
     static uint8_t pixels[NET_BATCH * NET_SIZE * NET_SIZE * 3];
     static int32_t labels[NET_BATCH];
     static uint64_t records[NET_BATCH];
-    const struct model_settings settings = {"resnet18", NET_CLASSES, NET_BATCH, NET_SIZE, 0};
+    const struct model_settings settings = {"resnet18", NET_CLASSES, NET_BATCH, NET_SIZE, 0, false};
     const struct net_settings training = {.training = true};
     struct net *net = NULL;
     struct batch batch;

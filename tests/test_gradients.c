@@ -92,7 +92,7 @@ static const int threads = 1;
 static bool fixture_open(struct fixture *f, const char *device, const char *arch, int classes,
                          int n, int size)
 {
-    const struct model_settings settings = {arch, classes, n, size, 0.1F};
+    const struct model_settings settings = {arch, classes, n, size, 0.1F, false};
     size_t largest = 1, pixels = (size_t)n * (size_t)size * (size_t)size * 3;
 
     *f = (struct fixture){.backend = backend_find(device)};

@@ -10,7 +10,7 @@
 static struct model *open_model(const char *arch, int classes, int batch, int size)
 {
     struct model *model = NULL;
-    const struct model_settings settings = {arch, classes, batch, size, 0};
+    const struct model_settings settings = {arch, classes, batch, size, 0, false};
 
     CHECK_INT(model_open(&model, &settings), 0);
     return model;
@@ -324,16 +324,16 @@ static void settings_are_checked(void)
         struct model_settings settings;
         const char *words;
     } rows[] = {
-        {{"resnet20", 10, 1, 224, 0},      "\"resnet20\""   },
-        {{"resnet20", 10, 1, 224, 0},      "resnet152"      },
-        {{"resnet18", 10, 1, 31, 0},       "31 pixels"      },
-        {{"resnet18", 10, 1, 5000, 0},     "5000 pixels"    },
-        {{"resnet18", 0, 1, 224, 0},       "0 classes"      },
-        {{"resnet18", 2000000, 1, 224, 0}, "2000000 classes"},
-        {{"resnet18", 10, 0, 224, 0},      "batch of 0"     },
-        {{"resnet18", 10, -3, 224, 0},     "batch of -3"    },
-        {{"resnet18", 10, 1, 224, 1.5F},   "label smoothing"},
-        {{"resnet18", 10, 1, 224, NAN},    "label smoothing"},
+        {{"resnet20", 10, 1, 224, 0, false},      "\"resnet20\""   },
+        {{"resnet20", 10, 1, 224, 0, false},      "resnet152"      },
+        {{"resnet18", 10, 1, 31, 0, false},       "31 pixels"      },
+        {{"resnet18", 10, 1, 5000, 0, false},     "5000 pixels"    },
+        {{"resnet18", 0, 1, 224, 0, false},       "0 classes"      },
+        {{"resnet18", 2000000, 1, 224, 0, false}, "2000000 classes"},
+        {{"resnet18", 10, 0, 224, 0, false},      "batch of 0"     },
+        {{"resnet18", 10, -3, 224, 0, false},     "batch of -3"    },
+        {{"resnet18", 10, 1, 224, 1.5F, false},   "label smoothing"},
+        {{"resnet18", 10, 1, 224, NAN, false},    "label smoothing"},
     };
     struct model *model = NULL;
 

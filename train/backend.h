@@ -151,6 +151,9 @@ struct backend {
     int (*parameter_setup)(struct device *device, struct parameter *p);
     int (*op_setup)(struct device *device, struct op *op, bool training);
     int (*list_setup)(struct device *device, struct op *ops, size_t count, bool training);
+    /* Is the fused form of a training list (model.h) the faster one here? It is tried then; setting
+     * it up fails with ERR_DEVICE where it cannot be done. NULL: never. */
+    bool (*fuses)(const struct device *device);
     void (*op_release)(struct device *device, struct op *op);
     /* Last: say what the device takes beside the sizes above, and take it unless PLAN_ONLY.
      * PARAMETERS: the COUNT trained ones, in flat blocks of FLOATS; PACKED_BYTES: of the largest

@@ -69,7 +69,7 @@ static void ref_release(struct device *device, void *memory)
 static const struct ref_op *const ops[OP_KINDS] = {
     [OP_CONV] = &ref_conv,         [OP_NORM] = &ref_norm,           [OP_CONV_NORM] = &ref_conv_norm,
     [OP_MAX_POOL] = &ref_max_pool, [OP_MEAN_POOL] = &ref_mean_pool, [OP_LINEAR] = &ref_linear,
-    [OP_LOSS] = &ref_loss,
+    [OP_LOSS] = &ref_loss,         [OP_NORM_CONV] = &ref_norm_conv,
 };
 
 static int ref_tensor_setup(struct device *device, struct tensor *t)

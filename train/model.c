@@ -15,6 +15,7 @@ const char *const op_kind_names[OP_KINDS] = {
     [OP_MAX_POOL] = "max pooling",
     [OP_MEAN_POOL] = "mean pooling",
     [OP_LINEAR] = "linear",
+    [OP_NORM_CONV] = "normalisation+convolution",
     [OP_LOSS] = "loss",
 };
 
@@ -58,6 +59,8 @@ struct unit {
 /* One place in the network as the tensor of either list. */
 struct place {
     struct tensor *training, *evaluation;
+    const struct unit *due; /* fused: this one's normalisation and a ReLU come with whoever reads
+                               the training list's */
 };
 
 struct builder {
@@ -164,27 +167,42 @@ static void set_window(struct op *op, int kernel, int stride)
     op->padding = kernel / 2;
 }
 
-/* Convolution, normalisation, then RESIDUAL (may be NULL) and ReLU, in both lists. */
+/* U's normalisation of the training list. */
+static void run_norm(struct builder *b, const struct unit *u, struct tensor *in, struct tensor *out,
+                     struct tensor *residual, bool relu)
+{
+    struct op *norm = add_training(b, OP_NORM, u->norm, in, out);
+
+    set_norm(norm, u, residual, relu);
+    if (residual)
+        norm->residual_slot = add_reader(residual);
+}
+
+/* Convolution, normalisation, then RESIDUAL (may be NULL) and ReLU, in both lists. INNER: only the
+ * next unit's convolution reads it. */
 static struct place run_unit(struct builder *b, const struct unit *u, struct place in,
-                             const struct place *residual, bool relu)
+                             const struct place *residual, bool relu, bool inner)
 {
     const struct tensor *t = in.training;
     int h = (t->h + 2 * (u->kernel / 2) - u->kernel) / u->stride + 1;
     int w = (t->w + 2 * (u->kernel / 2) - u->kernel) / u->stride + 1;
+    bool fused = b->model->settings.fused, later = fused && inner;
     struct tensor *middle = add_tensor(b, TENSOR_ACTIVATION, u->out_c, h, w);
-    struct place out = {add_tensor(b, TENSOR_ACTIVATION, u->out_c, h, w),
-                        add_tensor(b, TENSOR_ACTIVATION, u->out_c, h, w)};
-    struct op *conv = add_training(b, OP_CONV, u->conv, in.training, middle);
-    struct op *norm = add_training(b, OP_NORM, u->norm, middle, out.training);
+    struct place out = {later ? middle : add_tensor(b, TENSOR_ACTIVATION, u->out_c, h, w),
+                        add_tensor(b, TENSOR_ACTIVATION, u->out_c, h, w), later ? u : NULL};
+    struct op *conv =
+        add_training(b, in.due ? OP_NORM_CONV : OP_CONV, u->conv, in.training, middle);
     struct op *both = add_evaluation(b, OP_CONV_NORM, u->conv, in.evaluation, out.evaluation);
 
+    middle->sums = fused;
     conv->weight = both->weight = u->weight;
     set_window(conv, u->kernel, u->stride);
     set_window(both, u->kernel, u->stride);
-    set_norm(norm, u, residual ? residual->training : NULL, relu);
+    if (in.due)
+        set_norm(conv, in.due, NULL, false);
+    if (!later)
+        run_norm(b, u, middle, out.training, residual ? residual->training : NULL, relu);
     set_norm(both, u, residual ? residual->evaluation : NULL, relu);
-    if (residual)
-        norm->residual_slot = add_reader(residual->training);
     return out;
 }
 
@@ -211,17 +229,17 @@ static struct place add_block(struct builder *b, int layer, int number, struct p
     if (resized)
         downsample = add_unit(b, prefix, "downsample.0", "downsample.1", in_c, out_c, 1, stride);
     for (int i = 0; i < count - 1; i++)
-        x = run_unit(b, &units[i], x, NULL, true);
+        x = run_unit(b, &units[i], x, NULL, true, true);
     if (resized)
-        residual = run_unit(b, &downsample, in, NULL, false);
-    return run_unit(b, &units[count - 1], x, &residual, true);
+        residual = run_unit(b, &downsample, in, NULL, false, false);
+    return run_unit(b, &units[count - 1], x, &residual, true, false);
 }
 
 static struct place add_max_pool(struct builder *b, struct place in)
 {
     int h = (in.training->h - 1) / 2 + 1, w = (in.training->w - 1) / 2 + 1, c = in.training->c;
     struct place out = {add_tensor(b, TENSOR_ACTIVATION, c, h, w),
-                        add_tensor(b, TENSOR_ACTIVATION, c, h, w)};
+                        add_tensor(b, TENSOR_ACTIVATION, c, h, w), NULL};
 
     set_window(add_training(b, OP_MAX_POOL, "maxpool", in.training, out.training), 3, 2);
     set_window(add_evaluation(b, OP_MAX_POOL, "maxpool", in.evaluation, out.evaluation), 3, 2);
@@ -256,10 +274,10 @@ static void build(struct builder *b)
 {
     int size = b->model->settings.image_size;
     struct place x = {add_tensor(b, TENSOR_PICTURES, 3, size, size),
-                      add_tensor(b, TENSOR_PICTURES, 3, size, size)};
+                      add_tensor(b, TENSOR_PICTURES, 3, size, size), NULL};
     struct unit stem = add_unit(b, "", "conv1", "bn1", 3, 64, 7, 2);
 
-    x = run_unit(b, &stem, x, NULL, true);
+    x = run_unit(b, &stem, x, NULL, true, false);
     x = add_max_pool(b, x);
     for (int layer = 1; layer <= 4; layer++)
         for (int i = 0; i < b->arch->blocks[layer - 1]; i++)

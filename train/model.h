@@ -4,7 +4,9 @@
  * the bytes lie is net.h's and the backend's affair.
  *
  * Two lists are made of one table: the training list (convolution, normalisation with ReLU and
- * residual) and the evaluation list (each convolution with its normalisation folded in).
+ * residual) and the evaluation list (each convolution with its normalisation folded in). The
+ * training list has a fused form, for devices that normalise as a convolution reads; both compute
+ * the same.
  */
 #ifndef TRAIN_MODEL_H
 #define TRAIN_MODEL_H
@@ -27,6 +29,9 @@ struct tensor {
      * its own (gradients[slot]); the producer's backward sums them as it reads: nothing is
      * accumulated in memory. */
     int readers;
+    /* Fused lists: a convolution writes it and a normalisation reads it, so that who writes it may
+     * leave the sums of its channels with it. */
+    bool sums;
     /* Set by the backend's tensor_setup: bytes of data, and of each gradient. */
     size_t bytes;
     /* Set by net: where it lies while it lives. */
@@ -68,6 +73,9 @@ enum op_kind {
     OP_MAX_POOL,  /* kernel x kernel, stride, padding as minus infinity */
     OP_MEAN_POOL, /* mean over h and w */
     OP_LINEAR,    /* out = in weight^T + bias: logits, f32 */
+    /* Fused lists: out = conv(relu(batch normalisation of in), weight); updates the running
+     * statistics. What the convolution reads is never stored. */
+    OP_NORM_CONV,
     OP_LOSS, /* softmax cross-entropy with label smoothing of in against the batch's labels; top-1,
                 top-5 */
     OP_KINDS
@@ -114,6 +122,8 @@ struct model_settings {
     int batch;             /* pictures at once */
     int image_size;        /* pixels of a side */
     float label_smoothing; /* 0 to 1 */
+    bool fused;            /* the training list: a normalisation with a ReLU that one convolution
+                              reads is one op with it, OP_NORM_CONV */
 };
 
 /* Everything is owned by the model and lives until model_close; addresses of elements are stable.

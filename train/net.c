@@ -173,7 +173,9 @@ static int check_norm(const struct op *op)
 {
     const struct tensor *t = op->in;
 
-    if (op->kind != OP_NORM || (int64_t)t->n * t->h * t->w >= 2)
+    bool norm = op->kind == OP_NORM || op->kind == OP_NORM_CONV;
+
+    if (!norm || (int64_t)t->n * t->h * t->w >= 2)
         return 0;
     return err_set(
         ERR_USAGE,
@@ -469,6 +471,41 @@ int net_open(struct net **out, const struct backend *backend, struct device *dev
 
 fail:
     net_close(net);
+    return rc;
+}
+
+static int try_model(struct net **out, struct model **model, const struct backend *backend,
+                     struct device *device, const struct model_settings *model_settings,
+                     const struct net_settings *settings)
+{
+    int rc = model_open(model, model_settings);
+
+    if (rc || !(rc = net_open(out, backend, device, *model, settings)))
+        return rc;
+    model_close(*model);
+    *model = NULL;
+    return rc;
+}
+
+int net_open_model(struct net **out, struct model **model, const struct backend *backend,
+                   struct device *device, const struct model_settings *model_settings,
+                   const struct net_settings *settings)
+{
+    struct model_settings wish = *model_settings;
+    int rc;
+
+    *model = NULL;
+    wish.fused = backend->fuses && backend->fuses(device);
+    rc = try_model(out, model, backend, device, &wish, settings);
+    if (rc == -ERR_DEVICE && wish.fused) {
+        log_line("fusion level b cannot be had: %s", err_text());
+        wish.fused = false;
+        rc = try_model(out, model, backend, device, &wish, settings);
+    }
+    if (!rc && backend->fuses)
+        log_line("fusion: level %s", wish.fused ? "b: convolutions normalise what they read and "
+                                                  "sum what they write"
+                                                : "a: a normalisation with its sum, ReLU and mask");
     return rc;
 }
 

@@ -40,6 +40,12 @@ struct net_plan {
  * batch and size that leave a normalisation one value a channel. */
 int net_open(struct net **out, const struct backend *backend, struct device *device,
              struct model *model, const struct net_settings *settings);
+/* Open the model, in its fused form where the backend wants and can do that, and its net; a line
+ * says which, for a backend that has a choice. SETTINGS->fused is not looked at. Fails as
+ * model_open and net_open; then *MODEL is NULL. */
+int net_open_model(struct net **out, struct model **model, const struct backend *backend,
+                   struct device *device, const struct model_settings *model_settings,
+                   const struct net_settings *settings);
 void net_close(struct net *net); /* NULL is fine */
 const struct net_plan *net_memory(const struct net *net);
 /* Check a plan: no two things that live at once overlap. ERR_FAULT names them. For tests. */

@@ -237,8 +237,7 @@ static int run_plan(const struct plan_settings *settings, const struct model_set
     struct net *net = NULL;
     int rc = open_device(settings, &backend, &device);
 
-    if (rc || (rc = model_open(&model, wish)) ||
-        (rc = net_open(&net, backend, device, model, &net_wish)))
+    if (rc || (rc = net_open_model(&net, &model, backend, device, wish, &net_wish)))
         goto out;
     const char *precision =
         precision_names[settings->precision ? (enum precision)settings->precision

@@ -1,6 +1,7 @@
 /*
  * ref.h - what the files of the `ref` backend share: its device, the table row of an op, and
- * helpers on tensors. Private to backend_ref.c, ref_matrix.c and ref_ops.c.
+ * helpers on tensors. Private to backend_ref.c, ref_fused.c, ref_matrix.c and
+ * ref_ops.c.
  */
 #ifndef TRAIN_REF_H
 #define TRAIN_REF_H
@@ -26,6 +27,8 @@ struct ref_op {
 
 /* ref_matrix.c: those that are matrix products */
 extern const struct ref_op ref_conv, ref_conv_norm, ref_linear;
+/* ref_fused.c */
+extern const struct ref_op ref_norm_conv;
 /* ref_ops.c */
 extern const struct ref_op ref_norm, ref_max_pool, ref_mean_pool, ref_loss;
 

@@ -158,7 +158,7 @@ static int open_network(struct trainer *t)
     net.packed_bytes = loader_packed_bytes(t->batches);
     if (t->val_batches && loader_packed_bytes(t->val_batches) > net.packed_bytes)
         net.packed_bytes = loader_packed_bytes(t->val_batches);
-    int rc = model_open(&t->model, &wish);
+    int rc = net_open_model(&t->net, &t->model, t->backend, t->device, &wish, &net);
     if (rc)
         return rc;
     for (size_t i = 0; i < t->model->trained_count; i++)
@@ -167,7 +167,7 @@ static int open_network(struct trainer *t)
         "network: %s, %d classes, %d x %d pixels, %s parameters, %.2f G multiply-adds a picture",
         wish.arch, wish.classes, wish.image_size, wish.image_size,
         log_count(count, (int64_t)parameters), model_multiply_adds(t->model) / 1e9);
-    return net_open(&t->net, t->backend, t->device, t->model, &net);
+    return 0;
 }
 
 static int open_loaders(struct trainer *t)

@@ -34,31 +34,43 @@ static void ask_all(struct rig *r, enum door_type type, enum door_cores cores)
             enum op_kind op;
             enum graph_kind kind;
         } kinds[] = {
-            {OP_CONV,     GRAPH_CONV             },
-            {OP_CONV,     GRAPH_CONV_FILTER      },
-            {OP_CONV,     GRAPH_CONV_DATA        },
-            {OP_NORM,     GRAPH_NORM             },
-            {OP_NORM,     GRAPH_NORM_BACKWARD    },
-            {OP_MAX_POOL, GRAPH_MAX_POOL         },
-            {OP_MAX_POOL, GRAPH_MAX_POOL_BACKWARD},
-            {OP_MAX_POOL, GRAPH_MAX_POOL_PLAIN   },
-            {OP_LINEAR,   GRAPH_LINEAR           },
-            {OP_LINEAR,   GRAPH_LINEAR_DATA      },
-            {OP_LINEAR,   GRAPH_LINEAR_FILTER    },
+            {OP_NORM_CONV, GRAPH_FINALIZE         },
+            {OP_NORM_CONV, GRAPH_NORM_CONV        },
+            {OP_NORM_CONV, GRAPH_NORM_CONV_DATA   },
+            {OP_NORM_CONV, GRAPH_NORM_CONV_INPUT  },
+            {OP_NORM_CONV, GRAPH_NORM_CONV_FILTER },
+            {OP_CONV,      GRAPH_CONV             },
+            {OP_CONV,      GRAPH_CONV_FILTER      },
+            {OP_CONV,      GRAPH_CONV_DATA        },
+            {OP_NORM,      GRAPH_NORM             },
+            {OP_NORM,      GRAPH_NORM_BACKWARD    },
+            {OP_MAX_POOL,  GRAPH_MAX_POOL         },
+            {OP_MAX_POOL,  GRAPH_MAX_POOL_BACKWARD},
+            {OP_MAX_POOL,  GRAPH_MAX_POOL_PLAIN   },
+            {OP_LINEAR,    GRAPH_LINEAR           },
+            {OP_LINEAR,    GRAPH_LINEAR_DATA      },
+            {OP_LINEAR,    GRAPH_LINEAR_FILTER    },
         };
 
         for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
             if (op->kind == kinds[k].op && (kinds[k].kind != GRAPH_CONV_DATA || op->in_slot >= 0))
                 ask(r, kinds[k].kind, op, type, cores);
     }
-    for (size_t i = 0; i < r->model->evaluation_count; i++)
+    for (size_t i = 0; i < r->model->training_count; i++)
+        if (r->model->training[i].kind == OP_NORM && r->model->training[i].in->sums) {
+            ask(r, GRAPH_FINALIZE, &r->model->training[i], type, cores);
+            ask(r, GRAPH_APPLY, &r->model->training[i], type, cores);
+        }
+    for (size_t i = 0; i < r->model->evaluation_count && !r->model->settings.fused; i++)
         if (r->model->evaluation[i].kind == OP_CONV_NORM)
             ask(r, GRAPH_CONV_FOLDED, &r->model->evaluation[i], type, cores);
 }
 
-static void open_rig(struct rig *r, const char *arch, int batch, int size, int candidates)
+static void open_fused(struct rig *r, const char *arch, int batch, int size, int candidates,
+                       bool fused)
 {
-    struct model_settings model = {.arch = arch, .classes = 10, .batch = batch, .image_size = size};
+    struct model_settings model = {
+        .arch = arch, .classes = 10, .batch = batch, .image_size = size, .fused = fused};
     struct plan_store_settings settings = {.folder = "", .candidates = candidates, .threads = 2};
 
     *r = (struct rig){NULL};
@@ -66,6 +78,11 @@ static void open_rig(struct rig *r, const char *arch, int batch, int size, int c
     CHECK_INT(door_open(&r->door, 0), 0);
     CHECK_INT(model_open(&r->model, &model), 0);
     CHECK_INT(plan_store_open(&r->store, r->door, &settings), 0);
+}
+
+static void open_rig(struct rig *r, const char *arch, int batch, int size, int candidates)
+{
+    open_fused(r, arch, batch, size, candidates, false);
 }
 
 static void close_rig(struct rig *r)
@@ -76,11 +93,12 @@ static void close_rig(struct rig *r)
     CHECK_TEXT(sim_take_fault(), "");
 }
 
-static void pass(const char *arch, int batch, int size, enum door_type type, enum door_cores cores)
+static void pass(const char *arch, int batch, int size, enum door_type type, enum door_cores cores,
+                 bool fused)
 {
     struct rig r;
 
-    open_rig(&r, arch, batch, size, 1);
+    open_fused(&r, arch, batch, size, 1, fused);
     ask_all(&r, type, cores);
     CHECK_INT(plan_store_complete(r.store), 0);
     CHECK_INT(self_test_run(r.store), 0);
@@ -92,20 +110,27 @@ static void pass(const char *arch, int batch, int size, enum door_type type, enu
 
 static void test_bf16(void)
 {
-    pass("resnet18", 2, 64, DOOR_BF16, DOOR_CORES_PREFER);
-    pass("resnet50", 3, 33, DOOR_BF16, DOOR_CORES_PREFER);
+    pass("resnet18", 2, 64, DOOR_BF16, DOOR_CORES_PREFER, false);
+    pass("resnet50", 3, 33, DOOR_BF16, DOOR_CORES_PREFER, false);
 }
 
 static void test_fp16(void)
 {
-    pass("resnet50", 2, 64, DOOR_F16, DOOR_CORES_PREFER);
-    pass("resnet18", 5, 47, DOOR_F16, DOOR_CORES_PREFER);
+    pass("resnet50", 2, 64, DOOR_F16, DOOR_CORES_PREFER, false);
+    pass("resnet18", 5, 47, DOOR_F16, DOOR_CORES_PREFER, false);
 }
 
 static void test_f32(void)
 {
-    pass("resnet18", 2, 64, DOOR_F32, DOOR_CORES_NEVER);
-    pass("resnet50", 2, 40, DOOR_F32, DOOR_CORES_ONLY);
+    pass("resnet18", 2, 64, DOOR_F32, DOOR_CORES_NEVER, false);
+    pass("resnet50", 2, 40, DOOR_F32, DOOR_CORES_ONLY, false);
+}
+
+/* Level (b). */
+static void test_fused(void)
+{
+    pass("resnet18", 3, 64, DOOR_F16, DOOR_CORES_PREFER, true);
+    pass("resnet50", 2, 47, DOOR_F16, DOOR_CORES_PREFER, true);
 }
 
 /* ---- plans that compute something else ---- */
@@ -350,6 +375,7 @@ static const struct test tests[] = {
     {"bf16",           test_bf16          },
     {"fp16",           test_fp16          },
     {"f32",            test_f32           },
+    {"fused",          test_fused         },
     {"wrong_plans",    test_wrong_plans   },
     {"no_engine_left", test_no_engine_left},
     {"memory",         test_memory        },

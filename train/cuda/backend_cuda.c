@@ -126,7 +126,7 @@ static void describe(struct device *device)
         snprintf(versions, sizeof versions, "cuBLASLt %zu.%zu", p->cublaslt / 10000,
                  p->cublaslt / 100 % 100);
     snprintf(device->description, sizeof device->description,
-             "%s (sm_%d, %s), cuDNN %zu.%zu.%zu, %s, %s, fusion level a%s", p->name, p->sm,
+             "%s (sm_%d, %s), cuDNN %zu.%zu.%zu, %s, %s%s", p->name, p->sm,
              log_bytes(memory, (double)p->memory_bytes), p->cudnn / 10000, p->cudnn / 100 % 100,
              p->cudnn % 100, versions, precision,
              device->settings.deterministic ? ", deterministic" : "");
@@ -330,11 +330,19 @@ static size_t stored_elements(const struct tensor *t)
     return (size_t)t->n * (size_t)t->h * (size_t)t->w * (size_t)graph_channels(t);
 }
 
+/* cuDNN has plans of level (b) for fp16. */
+static bool cuda_fuses(const struct device *device)
+{
+    return device->type == DOOR_F16 && device->door;
+}
+
 static int cuda_tensor_setup(struct device *device, struct tensor *t)
 {
     bool logits = t->role == TENSOR_LOGITS;
 
     t->bytes = stored_elements(t) * (logits ? sizeof(float) : cuda_number_bytes(device));
+    if (t->sums)
+        t->bytes = cuda_align(t->bytes) + 2 * cuda_align((size_t)t->c * sizeof(float));
     if (t->role == TENSOR_PICTURES) {
         device->pictures = t->n > device->pictures ? t->n : device->pictures;
         device->size = t->h > device->size ? t->h : device->size;
@@ -417,6 +425,7 @@ const struct backend backend_cuda = {
     .parameter_setup = cuda_parameter_setup,
     .op_setup = cuda_op_setup,
     .list_setup = cuda_list_setup,
+    .fuses = cuda_fuses,
     .op_release = cuda_op_release,
     .reserve = cuda_reserve,
     .prepare = cuda_prepare,

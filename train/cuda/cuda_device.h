@@ -16,7 +16,14 @@
 #include "train/cuda/plan_store.h"
 
 /* Graphs of one op. */
-enum cuda_part { CUDA_FORWARD, CUDA_DATA, CUDA_FILTER, CUDA_PARTS };
+enum cuda_part {
+    CUDA_FORWARD,
+    CUDA_DATA,
+    CUDA_FILTER,
+    CUDA_STATISTICS, /* level (b): of a tensor's sums, before CUDA_FORWARD */
+    CUDA_INPUT,      /* level (b): what is left of the data gradient, after CUDA_DATA */
+    CUDA_PARTS
+};
 
 /* An op's own; the device owns it until op_release. */
 struct cuda_op {
@@ -25,7 +32,9 @@ struct cuda_op {
     int slots[CUDA_PARTS]; /* in the plan store; -1: none */
     uint64_t generation;   /* of the weight whose 16-bit copy was made for it */
     /* Of saved memory, in bytes from its begin. */
-    size_t mean, invstd, mask, index, row_logs;
+    size_t mean, invstd, mask, index, row_logs, scale, shift;
+    size_t plans_workspace; /* of all parts; what the op itself works in comes behind it */
+    int64_t count;          /* numbers of a channel */
 };
 
 /* What kernel_sgd, labels, results take in pinned memory: one of a few places in turn. */

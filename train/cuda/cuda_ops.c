@@ -1,6 +1,9 @@
 /*
- * cuda_ops.c - the ops on a GPU, fusion level (a): plans of graphs.h, and own kernels where cuDNN
- * has none.
+ * cuda_ops.c - the ops on a GPU: plans of graphs.h, and own kernels where cuDNN has none.
+ *
+ * Fusion level (a): a normalisation with residual, ReLU and mask is one plan. Level (b), fused
+ * lists (model.h): convolutions leave sums behind the activations they write, and normalise what
+ * they read; a normalisation that stands alone makes its statistics of the sums.
  *
  * Numeric rules: activations and their gradients are of the device's type, everything else f32;
  * arithmetic is f32 (graphs.h, kernels.h). Where a tensor has two readers, the normalisation adds
@@ -15,23 +18,34 @@
 
 /* What other graphs than convolutions may ask for: about a megabyte is seen. */
 #define SMALL_WORKSPACE ((size_t)16 << 20)
+/* And those that keep a gradient in f32 on the way: 414 MB for 256 pictures. */
+#define FUSED_WORKSPACE ((size_t)512 << 20)
 
 /* ---- graphs ---- */
 
-/* The graph of PART of OP, or GRAPH_KINDS: it has none. */
+#define NO_GRAPH GRAPH_KINDS
+
+/* The graph of PART of OP, or NO_GRAPH. */
 static enum graph_kind kind_of(const struct op *op, enum cuda_part part, bool training)
 {
     static const enum graph_kind kinds[OP_KINDS][CUDA_PARTS] = {
-        [OP_CONV] = {GRAPH_CONV,     GRAPH_CONV_DATA,         GRAPH_CONV_FILTER  },
-        [OP_NORM] = {GRAPH_NORM,     GRAPH_NORM_BACKWARD,     GRAPH_KINDS        },
-        [OP_CONV_NORM] = {GRAPH_CONV,     GRAPH_KINDS,             GRAPH_KINDS        },
-        [OP_MAX_POOL] = {GRAPH_MAX_POOL, GRAPH_MAX_POOL_BACKWARD, GRAPH_KINDS        },
-        [OP_MEAN_POOL] = {GRAPH_KINDS,    GRAPH_KINDS,             GRAPH_KINDS        },
-        [OP_LINEAR] = {GRAPH_LINEAR,   GRAPH_LINEAR_DATA,       GRAPH_LINEAR_FILTER},
-        [OP_LOSS] = {GRAPH_KINDS,    GRAPH_KINDS,             GRAPH_KINDS        },
+        [OP_CONV] = {GRAPH_CONV,      GRAPH_CONV_DATA,         GRAPH_CONV_FILTER,      NO_GRAPH, NO_GRAPH             },
+        [OP_NORM] = {GRAPH_NORM,      GRAPH_NORM_BACKWARD,     NO_GRAPH,               NO_GRAPH, NO_GRAPH             },
+        [OP_CONV_NORM] = {GRAPH_CONV,      NO_GRAPH,                NO_GRAPH,               NO_GRAPH, NO_GRAPH             },
+        [OP_MAX_POOL] = {GRAPH_MAX_POOL,  GRAPH_MAX_POOL_BACKWARD, NO_GRAPH,               NO_GRAPH, NO_GRAPH             },
+        [OP_MEAN_POOL] = {NO_GRAPH,        NO_GRAPH,                NO_GRAPH,               NO_GRAPH, NO_GRAPH             },
+        [OP_LINEAR] = {GRAPH_LINEAR,    GRAPH_LINEAR_DATA,       GRAPH_LINEAR_FILTER,    NO_GRAPH, NO_GRAPH             },
+        [OP_NORM_CONV] = {GRAPH_NORM_CONV, GRAPH_NORM_CONV_DATA,    GRAPH_NORM_CONV_FILTER,
+                     GRAPH_FINALIZE,                                                             GRAPH_NORM_CONV_INPUT},
+        [OP_LOSS] = {NO_GRAPH,        NO_GRAPH,                NO_GRAPH,               NO_GRAPH, NO_GRAPH             },
     };
-    if (part != CUDA_FORWARD && (!training || (part == CUDA_DATA && op->in_slot < 0)))
-        return GRAPH_KINDS;
+    if (op->kind == OP_NORM && op->in->sums && part == CUDA_FORWARD)
+        return GRAPH_APPLY;
+    if (op->kind == OP_NORM && op->in->sums && part == CUDA_STATISTICS)
+        return GRAPH_FINALIZE;
+    if (part != CUDA_FORWARD && part != CUDA_STATISTICS &&
+        (!training || (part == CUDA_DATA && op->in_slot < 0)))
+        return NO_GRAPH;
     if (op->kind == OP_MAX_POOL && !training)
         return GRAPH_MAX_POOL_PLAIN;
     return kinds[op->kind][part];
@@ -72,7 +86,10 @@ static struct door_wish wish_of(const struct device *device, enum graph_kind kin
 {
     struct door_wish wish = device->wish;
 
-    if (kind != GRAPH_CONV && kind != GRAPH_CONV_DATA && kind != GRAPH_CONV_FILTER)
+    if (kind == GRAPH_NORM_CONV_DATA)
+        wish.workspace_cap = FUSED_WORKSPACE;
+    else if (kind != GRAPH_NORM_CONV && kind != GRAPH_NORM_CONV_FILTER && kind != GRAPH_CONV &&
+             kind != GRAPH_CONV_DATA && kind != GRAPH_CONV_FILTER)
         wish.workspace_cap = SMALL_WORKSPACE;
     return wish;
 }
@@ -97,7 +114,7 @@ static int request(struct device *device, struct op *op, bool training)
         struct graph graph;
 
         state->slots[part] = -1;
-        if (kind == GRAPH_KINDS || !device->door)
+        if (kind == NO_GRAPH || !device->door)
             continue;
         struct door_wish wish = wish_of(device, kind);
         if ((rc = graph_make(&graph, kind, &asked, device->type)) ||
@@ -168,7 +185,7 @@ static size_t workspace_of(const struct device *device, const struct cuda_op *st
                                  ? plan_store_plan(device->store, state->slots[part])
                                  : NULL;
 
-    if (kind == GRAPH_KINDS)
+    if (kind == NO_GRAPH)
         return 0;
     return plan ? door_plan_info(plan)->workspace_bytes : wish_of(device, kind).workspace_cap;
 }
@@ -177,9 +194,15 @@ static void find_saved(struct cuda_op *state, struct op *op, bool training)
 {
     const size_t channels = op->in ? (size_t)op->in->c * sizeof(float) : 0;
 
-    if (op->kind == OP_NORM) {
+    if (op->kind == OP_NORM || op->kind == OP_NORM_CONV) {
         state->mean = add_saved(op, channels);
         state->invstd = add_saved(op, channels);
+        state->count = (int64_t)op->in->n * op->in->h * op->in->w;
+    }
+    if (op->kind == OP_NORM_CONV) {
+        state->scale = add_saved(op, channels);
+        state->shift = add_saved(op, channels);
+    } else if (op->kind == OP_NORM) {
         state->mask = op->relu ? add_saved(op, (elements(op->out) + 7) / 8) : 0;
     } else if (op->kind == OP_MAX_POOL && training) {
         state->index = add_saved(op, elements(op->out));
@@ -187,6 +210,19 @@ static void find_saved(struct cuda_op *state, struct op *op, bool training)
         add_saved(op, sizeof(struct kernel_loss));
         state->row_logs = add_saved(op, (size_t)op->in->n * sizeof(float));
     }
+}
+
+/* f32, one value a channel. */
+static size_t channel_bytes(const struct tensor *t)
+{
+    return cuda_align((size_t)t->c * sizeof(float));
+}
+
+/* What OP_NORM_CONV's backward works in: the gradient of the normalised value, and what makes the
+ * input's of it. */
+static size_t own_bytes(const struct device *device, const struct op *op)
+{
+    return cuda_align(elements(op->in) * cuda_number_bytes(device)) + 3 * channel_bytes(op->in);
 }
 
 int cuda_op_setup(struct device *device, struct op *op, bool training)
@@ -206,8 +242,13 @@ int cuda_op_setup(struct device *device, struct op *op, bool training)
         size_t bytes = workspace_of(device, state, part, training);
         workspace = bytes > workspace ? bytes : workspace;
     }
+    state->plans_workspace = cuda_align(workspace);
     if (op->kind == OP_LOSS)
         workspace = 2 * cuda_align((size_t)op->in->n * sizeof(float));
+    else if (op->kind == OP_NORM_CONV)
+        workspace = state->plans_workspace + own_bytes(device, op);
+    else if (op->kind == OP_NORM && op->in->sums)
+        workspace = state->plans_workspace + 2 * channel_bytes(op->in);
     /* The planner aligns to 64 bytes, cuDNN wants 256. */
     op->workspace_bytes = workspace ? workspace + 256 : 0;
     find_saved(state, op, training);
@@ -303,6 +344,93 @@ int cuda_prepare(struct device *device, struct op *op, const float *values)
                     op);
 }
 
+/* The sums that a convolution left behind T's numbers. */
+static char *sums_of(const struct device *device, const struct tensor *t)
+{
+    return t->sums ? (char *)t->data + cuda_align(elements(t) * cuda_number_bytes(device)) : NULL;
+}
+
+/* Where an op itself works. */
+static char *own_workspace(const struct op *op)
+{
+    return (char *)workspace(op) + ((const struct cuda_op *)op->state)->plans_workspace;
+}
+
+static void bind_sums(const struct device *device, const struct tensor *t, struct binding *b)
+{
+    char *sums = sums_of(device, t);
+
+    b->memory[GRAPH_SUM] = sums;
+    b->memory[GRAPH_SQSUM] = sums ? sums + channel_bytes(t) : NULL;
+}
+
+/* Level (b): mean and deviation of in from its sums, and the normalisation as SCALE and SHIFT. */
+static int find_statistics(struct device *device, struct op *op, float *values, void *scale,
+                           void *shift)
+{
+    struct cuda_op *state = op->state;
+    struct binding b = {
+        .memory = {
+                   [GRAPH_GAMMA] = values + op->gamma->offset,
+                   [GRAPH_BETA] = values + op->beta->offset,
+                   [GRAPH_RUNNING_MEAN] = values + op->running_mean->offset,
+                   [GRAPH_RUNNING_VAR] = values + op->running_var->offset,
+                   [GRAPH_RUNNING_MEAN_OUT] = values + op->running_mean->offset,
+                   [GRAPH_RUNNING_VAR_OUT] = values + op->running_var->offset,
+                   [GRAPH_MEAN] = saved(op, state->mean),
+                   [GRAPH_INVSTD] = saved(op, state->invstd),
+                   [GRAPH_EQ_SCALE] = scale,
+                   [GRAPH_EQ_BIAS] = shift,
+                   [GRAPH_EPSILON] = &op->epsilon,
+                   [GRAPH_MOMENTUM] = &op->momentum,
+                   [GRAPH_COUNT] = &state->count,
+                   }
+    };
+
+    bind_sums(device, op->in, &b);
+    return run_plan(device, op, CUDA_STATISTICS, &b);
+}
+
+/* Level (b): what the statistics of the sums say, applied. */
+static int forward_apply(struct device *device, struct op *op, float *values)
+{
+    const struct cuda_op *state = op->state;
+    char *scale = own_workspace(op), *shift = scale + channel_bytes(op->in);
+    struct binding b = {
+        .memory = {
+                   [GRAPH_X] = op->in->data,
+                   [GRAPH_Y] = op->out->data,
+                   [GRAPH_RESIDUAL] = op->residual ? op->residual->data : NULL,
+                   [GRAPH_MASK] = saved(op, state->mask),
+                   [GRAPH_EQ_SCALE] = scale,
+                   [GRAPH_EQ_BIAS] = shift,
+                   [GRAPH_ZERO] = (void *)&graph_zero,
+                   }
+    };
+    int rc = find_statistics(device, op, values, scale, shift);
+
+    return rc ? rc : run_plan(device, op, CUDA_FORWARD, &b);
+}
+
+static int forward_norm_conv(struct device *device, struct op *op, float *values)
+{
+    const struct cuda_op *state = op->state;
+    void *scale = saved(op, state->scale), *shift = saved(op, state->shift);
+    struct binding b = {
+        .memory = {
+                   [GRAPH_X] = op->in->data,
+                   [GRAPH_Y] = op->out->data,
+                   [GRAPH_W] = weight_of(device, op->weight, values),
+                   [GRAPH_EQ_SCALE] = scale,
+                   [GRAPH_EQ_BIAS] = shift,
+                   }
+    };
+    int rc = find_statistics(device, op, values, scale, shift);
+
+    bind_sums(device, op->out, &b);
+    return rc ? rc : run_plan(device, op, CUDA_FORWARD, &b);
+}
+
 static int forward_norm(struct device *device, struct op *op, float *values)
 {
     const struct cuda_op *state = op->state;
@@ -367,12 +495,15 @@ int cuda_forward(struct device *device, struct op *op, float *values)
         b.memory[GRAPH_W] = weight_of(device, op->weight, values);
     switch (op->kind) {
     case OP_CONV:
+        bind_sums(device, op->out, &b);
         return run_plan(device, op, CUDA_FORWARD, &b);
+    case OP_NORM_CONV:
+        return forward_norm_conv(device, op, values);
     case OP_CONV_NORM:
         rc = run_plan(device, op, CUDA_FORWARD, &b);
         return rc ? rc : apply_norm(device, op);
     case OP_NORM:
-        return forward_norm(device, op, values);
+        return op->in->sums ? forward_apply(device, op, values) : forward_norm(device, op, values);
     case OP_MAX_POOL:
         b.memory[GRAPH_INDEX] = saved(op, state->index);
         return run_plan(device, op, CUDA_FORWARD, &b);
@@ -466,6 +597,43 @@ static int backward_weight(struct device *device, struct op *op, const float *va
     return rc ? rc : run_plan(device, op, CUDA_FILTER, &b);
 }
 
+/* Level (b): the gradient through the convolution and the ReLU, with its sums; then the rest of the
+ * way through the normalisation; the weight's from the input, normalised again. */
+static int backward_norm_conv(struct device *device, struct op *op, const float *values,
+                              float *gradients)
+{
+    const struct cuda_op *state = op->state;
+    size_t channels = channel_bytes(op->in);
+    char *scales = own_workspace(op);
+    struct binding b = {
+        .memory = {
+                   [GRAPH_X] = op->in->data,
+                   [GRAPH_W] = weight_of(device, op->weight, values),
+                   [GRAPH_DY] = op->out->gradients[0],
+                   [GRAPH_MEAN] = saved(op, state->mean),
+                   [GRAPH_INVSTD] = saved(op, state->invstd),
+                   [GRAPH_GAMMA] = (void *)(values + op->gamma->offset),
+                   [GRAPH_BETA] = (void *)(values + op->beta->offset),
+                   [GRAPH_EQ_SCALE] = saved(op, state->scale),
+                   [GRAPH_EQ_BIAS] = saved(op, state->shift),
+                   [GRAPH_EQ_DY_SCALE] = scales,
+                   [GRAPH_EQ_X_SCALE] = scales + channels,
+                   [GRAPH_EQ_SHIFT] = scales + 2 * channels,
+                   [GRAPH_DNORM] = scales + 3 * channels,
+                   [GRAPH_DX] = op->in->gradients[op->in_slot],
+                   [GRAPH_DGAMMA] = gradients + op->gamma->offset,
+                   [GRAPH_DBETA] = gradients + op->beta->offset,
+                   [GRAPH_DW] = gradients + op->weight->offset,
+                   }
+    };
+    int rc = one_gradient(device, op);
+
+    if (rc || (rc = run_plan(device, op, CUDA_DATA, &b)) ||
+        (rc = run_plan(device, op, CUDA_INPUT, &b)))
+        return rc;
+    return run_plan(device, op, CUDA_FILTER, &b);
+}
+
 static int backward_linear(struct device *device, struct op *op, const float *values,
                            float *gradients)
 {
@@ -508,6 +676,8 @@ int cuda_backward(struct device *device, struct op *op, const float *values, flo
     switch (op->kind) {
     case OP_CONV:
         return backward_weight(device, op, values, gradients);
+    case OP_NORM_CONV:
+        return backward_norm_conv(device, op, values, gradients);
     case OP_NORM:
         return backward_norm(device, op, values, gradients);
     case OP_MAX_POOL:

@@ -34,6 +34,9 @@ struct graph_values {
     int parts[DOOR_MAX_NODES][DOOR_ROLES];
     struct memory memories[MEMORIES];
     int memory_count, next_memory;
+    /* Given numbers of a channel of a tensor that the graph writes; NULL: none. */
+    int given;
+    const double *column;
 };
 
 int graph_values_open(struct graph_values **out, const struct door_graph *graph,
@@ -575,6 +578,8 @@ struct number graph_value(struct graph_values *values, int tensor, const int64_t
     int node = values->writer[tensor];
     size_t at = 0;
 
+    if (values->column && tensor == values->given)
+        return exactly(values->column[(index[0] * t->dims[2] + index[2]) * t->dims[3] + index[3]]);
     if (node >= 0) {
         struct number n = compute(values, node, values->written_as[tensor], index);
 
@@ -584,6 +589,44 @@ struct number graph_value(struct graph_values *values, int tensor, const int64_t
     for (int i = 0; i < t->rank; i++)
         at += (size_t)(index[i] * t->strides[i]);
     return exactly(seeded_value(&values->contents[tensor], at));
+}
+
+/* The part whose numbers NODE sums and does not normalise. */
+static int summed_part(const struct graph_values *v, int node)
+{
+    enum door_kind kind = v->graph->nodes[node].kind;
+
+    if (kind != DOOR_GEN_STATS && kind != DOOR_BN_BACKWARD_WEIGHTS)
+        return -1;
+    int tensor = v->parts[node][kind == DOOR_GEN_STATS ? DOOR_X : DOOR_DY];
+
+    return v->writer[tensor] >= 0 && !v->graph->tensors[tensor].is_virtual ? tensor : -1;
+}
+
+int graph_values_wanted(const struct graph_values *values)
+{
+    for (int n = 0; n < values->graph->node_count; n++)
+        if (summed_part(values, n) >= 0)
+            return summed_part(values, n);
+    return -1;
+}
+
+void graph_values_give(struct graph_values *values, int64_t channel, const double *column)
+{
+    struct graph_values *v = values;
+    const int64_t index[4] = {0, channel, 0, 0};
+
+    v->given = graph_values_wanted(v);
+    v->column = column;
+    for (int n = 0; n < v->graph->node_count; n++) {
+        if (summed_part(v, n) < 0)
+            continue;
+        if (v->graph->nodes[n].kind == DOOR_GEN_STATS)
+            gen_stats(v, n, DOOR_SUM, index);
+        else
+            backward_sums(v, n, channel);
+    }
+    v->column = NULL;
 }
 
 bool graph_value_fits(struct graph_values *values, int tensor, const int64_t index[4], double got,

@@ -33,4 +33,11 @@ struct number graph_value(struct graph_values *values, int tensor, const int64_t
 bool graph_value_fits(struct graph_values *values, int tensor, const int64_t index[4], double got,
                       double *want);
 
+/* Some sums run over what the graph itself made with a convolution: too much to compute again.
+ * graph_values_wanted: the tensor whose stored numbers such a sum reads (they are looked at one by
+ * one, as all others); -1: none. graph_values_give: N x H x W of them in that order, of one
+ * channel; its sums are remembered. Channels that were not given must not be asked for. */
+int graph_values_wanted(const struct graph_values *values);
+void graph_values_give(struct graph_values *values, int64_t channel, const double *column);
+
 #endif

@@ -28,6 +28,12 @@ const char *const graph_kind_names[GRAPH_KINDS] = {
     [GRAPH_LINEAR_DATA] = "linear backward data",
     [GRAPH_LINEAR_FILTER] = "linear backward filter",
     [GRAPH_CONV_FOLDED] = "conv + bias",
+    [GRAPH_FINALIZE] = "norm statistics",
+    [GRAPH_APPLY] = "norm apply",
+    [GRAPH_NORM_CONV] = "norm + relu > conv forward",
+    [GRAPH_NORM_CONV_DATA] = "norm + relu > conv backward data",
+    [GRAPH_NORM_CONV_INPUT] = "norm + relu > conv backward input",
+    [GRAPH_NORM_CONV_FILTER] = "norm + relu > conv backward filter",
 };
 
 static const enum op_kind kind_ops[GRAPH_KINDS] = {
@@ -43,6 +49,12 @@ static const enum op_kind kind_ops[GRAPH_KINDS] = {
     [GRAPH_LINEAR_DATA] = OP_LINEAR,
     [GRAPH_LINEAR_FILTER] = OP_LINEAR,
     [GRAPH_CONV_FOLDED] = OP_CONV_NORM,
+    [GRAPH_FINALIZE] = OP_NORM_CONV,
+    [GRAPH_APPLY] = OP_NORM,
+    [GRAPH_NORM_CONV] = OP_NORM_CONV,
+    [GRAPH_NORM_CONV_DATA] = OP_NORM_CONV,
+    [GRAPH_NORM_CONV_INPUT] = OP_NORM_CONV,
+    [GRAPH_NORM_CONV_FILTER] = OP_NORM_CONV,
 };
 
 const float graph_zero = 0;
@@ -75,6 +87,15 @@ const char *graph_uid_name(int64_t uid)
         [GRAPH_EPSILON] = "epsilon",
         [GRAPH_MOMENTUM] = "momentum",
         [GRAPH_ZERO] = "zero",
+        [GRAPH_SUM] = "sum",
+        [GRAPH_SQSUM] = "sum of squares",
+        [GRAPH_COUNT] = "count",
+        [GRAPH_EQ_SCALE] = "scale",
+        [GRAPH_EQ_BIAS] = "bias of the scale",
+        [GRAPH_DNORM] = "gradient of the norm",
+        [GRAPH_EQ_DY_SCALE] = "scale of dy",
+        [GRAPH_EQ_X_SCALE] = "scale of x",
+        [GRAPH_EQ_SHIFT] = "shift",
     };
 
     return uid > 0 && uid < GRAPH_UIDS ? names[uid] : "?";
@@ -194,13 +215,33 @@ static int64_t add_filter(struct graph *g, int64_t uid, enum door_type type, con
         (const int64_t[4]){op->out->c, graph_channels(op->in), op->kernel, op->kernel});
 }
 
+/* relu(scale * x + bias) of the op's input, never stored; returns its uid. cuDNN wants TYPE all the
+ * way. */
+static int64_t add_prologue(struct graph *g, const struct op *op)
+{
+    const int64_t channels[4] = {1, op->in->c, 1, 1};
+    int64_t x = add_activation(g, GRAPH_X, op->in);
+
+    x = add_pointwise(g, DOOR_MUL, x, add_tensor(g, GRAPH_EQ_SCALE, g->type, channels), 0, g->type);
+    x = add_pointwise(g, DOOR_ADD, x, add_tensor(g, GRAPH_EQ_BIAS, g->type, channels), 0, g->type);
+    return add_pointwise(g, DOOR_RELU_FWD, x, 0, 0, g->type);
+}
+
 static void make_conv(struct graph *g, const struct op *op)
 {
+    int64_t x = op->kind == OP_NORM_CONV ? add_prologue(g, op) : add_activation(g, GRAPH_X, op->in);
     struct door_node *node = add_conv(g, DOOR_CONV_FORWARD, op);
 
-    node->uids[DOOR_X] = add_activation(g, GRAPH_X, op->in);
+    node->uids[DOOR_X] = x;
     node->uids[DOOR_W] = add_filter(g, GRAPH_W, g->type, op);
     node->uids[DOOR_Y] = add_activation(g, GRAPH_Y, op->out);
+    if (op->out->sums) {
+        struct door_node *sums = add_node(g, DOOR_GEN_STATS);
+
+        sums->uids[DOOR_X] = GRAPH_Y;
+        sums->uids[DOOR_SUM] = add_channels(g, GRAPH_SUM, op->out->c);
+        sums->uids[DOOR_SQSUM] = add_channels(g, GRAPH_SQSUM, op->out->c);
+    }
 }
 
 static void make_conv_data(struct graph *g, const struct op *op)
@@ -215,10 +256,11 @@ static void make_conv_data(struct graph *g, const struct op *op)
 /* 16-bit engines round dw to their type unless something in f32 comes behind it. */
 static void make_conv_filter(struct graph *g, const struct op *op)
 {
+    int64_t x = op->kind == OP_NORM_CONV ? add_prologue(g, op) : add_activation(g, GRAPH_X, op->in);
     struct door_node *node = add_conv(g, DOOR_CONV_BACKWARD_FILTER, op);
     bool direct = g->type == DOOR_F32;
 
-    node->uids[DOOR_X] = add_activation(g, GRAPH_X, op->in);
+    node->uids[DOOR_X] = x;
     node->uids[DOOR_DY] = add_activation(g, GRAPH_DY, op->out);
     node->uids[DOOR_DW] = add_filter(g, direct ? GRAPH_DW : 0, DOOR_F32, op);
     if (!direct)
@@ -244,12 +286,31 @@ static void make_conv_folded(struct graph *g, const struct op *op)
         add_pointwise(g, DOOR_RELU_FWD, y, 0, GRAPH_Y, g->type);
 }
 
+struct channel_role {
+    enum door_role role;
+    enum graph_uid uid;
+};
+
+/* Values of each of C channels, f32. */
+static void add_channel_roles(struct graph *g, struct door_node *node,
+                              const struct channel_role *roles, size_t count, int64_t c)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (!door_graph_tensor(&g->graph, roles[i].uid))
+            add_channels(g, roles[i].uid, c);
+        node->uids[roles[i].role] = roles[i].uid;
+    }
+}
+
+static void add_relu_and_mask(struct graph *g, int64_t y)
+{
+    y = add_pointwise(g, DOOR_RELU_FWD, y, 0, GRAPH_Y, g->type);
+    add_pointwise(g, DOOR_CMP_GT, y, add_value(g, GRAPH_ZERO), GRAPH_MASK, DOOR_BOOL);
+}
+
 static void make_norm(struct graph *g, const struct op *op)
 {
-    static const struct {
-        enum door_role role;
-        enum graph_uid uid;
-    } channels[] = {
+    static const struct channel_role channels[] = {
         {DOOR_SCALE,            GRAPH_GAMMA           },
         {DOOR_BIAS,             GRAPH_BETA            },
         {DOOR_MEAN,             GRAPH_MEAN            },
@@ -267,25 +328,113 @@ static void make_norm(struct graph *g, const struct op *op)
     norm->uids[DOOR_X] = add_activation(g, GRAPH_X, op->in);
     norm->uids[DOOR_EPSILON] = add_value(g, GRAPH_EPSILON);
     norm->uids[DOOR_MOMENTUM] = add_value(g, GRAPH_MOMENTUM);
-    for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
-        norm->uids[channels[i].role] = add_channels(g, channels[i].uid, op->in->c);
+    add_channel_roles(g, norm, channels, sizeof channels / sizeof *channels, op->in->c);
     norm->uids[DOOR_Y] = y =
         add_like(g, tail ? 0 : GRAPH_Y, tail ? DOOR_F32 : g->type, norm->uids[DOOR_X]);
     if (op->residual)
         y = add_pointwise(g, DOOR_ADD, y, add_activation(g, GRAPH_RESIDUAL, op->residual),
                           op->relu ? 0 : GRAPH_Y, op->relu ? DOOR_F32 : g->type);
-    if (op->relu) {
-        y = add_pointwise(g, DOOR_RELU_FWD, y, 0, GRAPH_Y, g->type);
-        add_pointwise(g, DOOR_CMP_GT, y, add_value(g, GRAPH_ZERO), GRAPH_MASK, DOOR_BOOL);
-    }
+    if (op->relu)
+        add_relu_and_mask(g, y);
+}
+
+/* A normalisation whose statistics are known: y = [relu](scale * x + bias [+ residual]). */
+static void make_apply(struct graph *g, const struct op *op)
+{
+    int64_t y = add_activation(g, GRAPH_X, op->in);
+    bool tail = op->relu || op->residual;
+
+    y = add_pointwise(g, DOOR_MUL, y, add_channels(g, GRAPH_EQ_SCALE, op->in->c), 0, DOOR_F32);
+    y = add_pointwise(g, DOOR_ADD, y, add_channels(g, GRAPH_EQ_BIAS, op->in->c), tail ? 0 : GRAPH_Y,
+                      tail ? DOOR_F32 : g->type);
+    if (op->residual)
+        y = add_pointwise(g, DOOR_ADD, y, add_activation(g, GRAPH_RESIDUAL, op->residual),
+                          op->relu ? 0 : GRAPH_Y, op->relu ? DOOR_F32 : g->type);
+    if (op->relu)
+        add_relu_and_mask(g, y);
+}
+
+static void make_finalize(struct graph *g, const struct op *op)
+{
+    static const struct channel_role channels[] = {
+        {DOOR_SUM,              GRAPH_SUM             },
+        {DOOR_SQSUM,            GRAPH_SQSUM           },
+        {DOOR_SCALE,            GRAPH_GAMMA           },
+        {DOOR_BIAS,             GRAPH_BETA            },
+        {DOOR_MEAN,             GRAPH_MEAN            },
+        {DOOR_INVSTD,           GRAPH_INVSTD          },
+        {DOOR_RUNNING_MEAN_IN,  GRAPH_RUNNING_MEAN    },
+        {DOOR_RUNNING_VAR_IN,   GRAPH_RUNNING_VAR     },
+        {DOOR_RUNNING_MEAN_OUT, GRAPH_RUNNING_MEAN_OUT},
+        {DOOR_RUNNING_VAR_OUT,  GRAPH_RUNNING_VAR_OUT }
+    };
+    enum door_type type = op->kind == OP_NORM_CONV ? g->type : DOOR_F32;
+    const int64_t eq[4] = {1, op->in->c, 1, 1};
+    struct door_node *node = add_node(g, DOOR_BN_FINALIZE);
+
+    add_channel_roles(g, node, channels, sizeof channels / sizeof *channels, op->in->c);
+    node->uids[DOOR_EQ_SCALE] = add_tensor(g, GRAPH_EQ_SCALE, type, eq);
+    node->uids[DOOR_EQ_BIAS] = add_tensor(g, GRAPH_EQ_BIAS, type, eq);
+    node->uids[DOOR_EPSILON] = add_value(g, GRAPH_EPSILON);
+    node->uids[DOOR_MOMENTUM] = add_value(g, GRAPH_MOMENTUM);
+    node->uids[DOOR_COUNT] = add_value(g, GRAPH_COUNT);
+    g->tensors[g->graph.tensor_count - 1].type = DOOR_I64;
+    g->tensors[g->graph.tensor_count - 1].alignment = (int)sizeof(int64_t);
+}
+
+/* The gradient of the normalised value is stored: its sums must be known before the input's can be
+ * computed. The ReLU's sign is computed again from x. */
+static void make_norm_conv_data(struct graph *g, const struct op *op)
+{
+    static const struct channel_role inputs[] = {
+        {DOOR_MEAN,   GRAPH_MEAN  },
+        {DOOR_INVSTD, GRAPH_INVSTD},
+        {DOOR_SCALE,  GRAPH_GAMMA }
+    };
+    static const struct channel_role outputs[] = {
+        {DOOR_DSCALE,      GRAPH_DGAMMA     },
+        {DOOR_DBIAS,       GRAPH_DBETA      },
+        {DOOR_EQ_DY_SCALE, GRAPH_EQ_DY_SCALE},
+        {DOOR_EQ_X_SCALE,  GRAPH_EQ_X_SCALE },
+        {DOOR_EQ_BIAS,     GRAPH_EQ_SHIFT   }
+    };
+    struct door_node *node = add_conv(g, DOOR_CONV_BACKWARD_DATA, op);
+    int64_t c = op->in->c, gradient, x, y;
+
+    node->uids[DOOR_DY] = add_activation(g, GRAPH_DY, op->out);
+    node->uids[DOOR_W] = add_filter(g, GRAPH_W, g->type, op);
+    x = add_activation(g, GRAPH_X, op->in);
+    node->uids[DOOR_DX] = gradient = add_like(g, 0, DOOR_F32, x);
+    y = add_pointwise(g, DOOR_SUB, x, add_channels(g, GRAPH_MEAN, c), 0, DOOR_F32);
+    y = add_pointwise(g, DOOR_MUL, y, add_channels(g, GRAPH_INVSTD, c), 0, DOOR_F32);
+    y = add_pointwise(g, DOOR_MUL, y, add_channels(g, GRAPH_GAMMA, c), 0, DOOR_F32);
+    y = add_pointwise(g, DOOR_ADD, y, add_channels(g, GRAPH_BETA, c), 0, DOOR_F32);
+    node = add_node(g, DOOR_POINTWISE);
+    node->pointwise = DOOR_RELU_BWD;
+    node->uids[DOOR_X] = y;
+    node->uids[DOOR_DY] = gradient;
+    node->uids[DOOR_DX] = add_like(g, GRAPH_DNORM, g->type, x);
+    node = add_node(g, DOOR_BN_BACKWARD_WEIGHTS);
+    node->uids[DOOR_X] = x;
+    node->uids[DOOR_DY] = GRAPH_DNORM;
+    add_channel_roles(g, node, inputs, sizeof inputs / sizeof *inputs, c);
+    add_channel_roles(g, node, outputs, sizeof outputs / sizeof *outputs, c);
+}
+
+static void make_norm_conv_input(struct graph *g, const struct op *op)
+{
+    int64_t c = op->in->c, dy = add_activation(g, GRAPH_DNORM, op->in);
+    int64_t x = add_activation(g, GRAPH_X, op->in);
+
+    dy = add_pointwise(g, DOOR_MUL, dy, add_channels(g, GRAPH_EQ_DY_SCALE, c), 0, DOOR_F32);
+    x = add_pointwise(g, DOOR_MUL, x, add_channels(g, GRAPH_EQ_X_SCALE, c), 0, DOOR_F32);
+    dy = add_pointwise(g, DOOR_ADD, dy, x, 0, DOOR_F32);
+    add_pointwise(g, DOOR_ADD, dy, add_channels(g, GRAPH_EQ_SHIFT, c), GRAPH_DX, g->type);
 }
 
 static void make_norm_backward(struct graph *g, const struct op *op)
 {
-    static const struct {
-        enum door_role role;
-        enum graph_uid uid;
-    } channels[] = {
+    static const struct channel_role channels[] = {
         {DOOR_MEAN,   GRAPH_MEAN  },
         {DOOR_INVSTD, GRAPH_INVSTD},
         {DOOR_SCALE,  GRAPH_GAMMA },
@@ -302,8 +451,7 @@ static void make_norm_backward(struct graph *g, const struct op *op)
     if (op->relu)
         dy = add_pointwise(g, DOOR_MUL, dy, add_like(g, GRAPH_MASK, DOOR_BOOL, dy), kept, g->type);
     struct door_node *norm = add_node(g, DOOR_NORM_BACKWARD);
-    for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
-        norm->uids[channels[i].role] = add_channels(g, channels[i].uid, op->in->c);
+    add_channel_roles(g, norm, channels, sizeof channels / sizeof *channels, op->in->c);
     norm->uids[DOOR_DY] = dy;
     norm->uids[DOOR_X] = add_activation(g, GRAPH_X, op->in);
     norm->uids[DOOR_DX] = add_activation(g, GRAPH_DX, op->in);
@@ -414,9 +562,15 @@ int graph_make(struct graph *out, enum graph_kind kind, const struct op *op, enu
         [GRAPH_LINEAR_DATA] = make_linear,
         [GRAPH_LINEAR_FILTER] = make_linear,
         [GRAPH_CONV_FOLDED] = make_conv_folded,
+        [GRAPH_FINALIZE] = make_finalize,
+        [GRAPH_APPLY] = make_apply,
+        [GRAPH_NORM_CONV] = make_conv,
+        [GRAPH_NORM_CONV_DATA] = make_norm_conv_data,
+        [GRAPH_NORM_CONV_INPUT] = make_norm_conv_input,
+        [GRAPH_NORM_CONV_FILTER] = make_conv_filter,
     };
 
-    if (op->kind != kind_ops[kind])
+    if (op->kind != kind_ops[kind] && !(kind == GRAPH_FINALIZE && op->kind == OP_NORM))
         return err_set(ERR_FAULT, "%s: a graph of %s for an op of %s", op->name,
                        graph_kind_names[kind], op_kind_names[op->kind]);
     if (kind == GRAPH_NORM_BACKWARD && op->residual_slot >= 0 && !op->relu && op->out->readers < 2)
@@ -481,8 +635,11 @@ struct door_wish graph_wish(enum graph_kind kind, enum door_type type, enum door
 {
     size_t mib = 16;
 
-    if (kind_ops[kind] == OP_CONV || kind_ops[kind] == OP_CONV_NORM ||
-        (kind_ops[kind] == OP_LINEAR && type == DOOR_F32))
+    if (kind == GRAPH_NORM_CONV_DATA)
+        mib = 512; /* the gradient behind the ReLU in f32 */
+    else if (kind_ops[kind] == OP_CONV || kind == GRAPH_NORM_CONV ||
+             kind == GRAPH_NORM_CONV_FILTER || kind_ops[kind] == OP_CONV_NORM ||
+             (kind_ops[kind] == OP_LINEAR && type == DOOR_F32))
         mib = type != DOOR_F32 ? 64 : cores == DOOR_CORES_NEVER ? 512 : 640;
     return (struct door_wish){
         .workspace_cap = mib << 20, .deterministic = deterministic, .cores = cores};

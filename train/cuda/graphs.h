@@ -19,8 +19,14 @@
  * - Where two ops read a tensor there are two gradients. GRAPH_NORM_BACKWARD takes both (GRAPH_DY,
  *   GRAPH_DY2) and adds them in f32. The others take one: after the pooling kernel_sum goes before
  *   (once a step; convolutions and the linear layer have one reader).
+ * - Fused lists (model.h): an activation that a convolution leaves for a normalisation has sums
+ *   (tensor->sums): GRAPH_SUM and GRAPH_SQSUM, f32 per channel, of the numbers as they are stored.
+ *   GRAPH_FINALIZE makes statistics of them, and the normalisation as a scale and a bias
+ *   (GRAPH_EQ_SCALE, GRAPH_EQ_BIAS), in TYPE for the convolution that applies them as it reads
+ *   (OP_NORM_CONV), in f32 for GRAPH_APPLY. cuDNN has these plans for fp16 alone.
  * - All pointers are aligned to 16 bytes. By-value tensors (GRAPH_EPSILON, GRAPH_MOMENTUM,
- *   GRAPH_ZERO) point to a float of the host: &op->epsilon, &op->momentum, &graph_zero.
+ *   GRAPH_ZERO) point to a float of the host: &op->epsilon, &op->momentum, &graph_zero; GRAPH_COUNT
+ *   to an int64_t, n * h * w.
  *
  * A graph is a function of the kind, the op's shapes and attributes, and TYPE alone: ops of one
  * shape give equal graphs (graph_equal), which share a plan.
@@ -33,7 +39,7 @@
 
 /* [brackets]: there when the op has it. Uids without GRAPH_. */
 enum graph_kind {
-    GRAPH_CONV,        /* OP_CONV, in: X, W; out: Y */
+    GRAPH_CONV,        /* OP_CONV, in: X, W; out: Y [, SUM, SQSUM: out has sums] */
     GRAPH_CONV_DATA,   /* OP_CONV, in: DY, W; out: DX */
     GRAPH_CONV_FILTER, /* OP_CONV, in: X, DY; out: DW */
     /* OP_NORM, in: X, GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR [, RESIDUAL]; EPSILON, MOMENTUM [,
@@ -54,6 +60,21 @@ enum graph_kind {
      * beta - mean * gamma / sqrt(var + epsilon)) [, RESIDUAL]; out: Y = [relu](conv + BIAS [+
      * RESIDUAL]). */
     GRAPH_CONV_FOLDED,
+    /* OP_NORM_CONV or OP_NORM, in: SUM, SQSUM, GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR; COUNT (i64),
+     * EPSILON, MOMENTUM; out: MEAN, INVSTD, RUNNING_MEAN_OUT, RUNNING_VAR_OUT, EQ_SCALE, EQ_BIAS.
+     */
+    GRAPH_FINALIZE,
+    /* OP_NORM, in: X, EQ_SCALE, EQ_BIAS [, RESIDUAL] [, ZERO]; out: Y [, MASK with a ReLU] */
+    GRAPH_APPLY,
+    /* OP_NORM_CONV, in: X, EQ_SCALE, EQ_BIAS, W; out: Y [, SUM, SQSUM] */
+    GRAPH_NORM_CONV,
+    /* OP_NORM_CONV, the first half of DX. in: DY, W, X, MEAN, INVSTD, GAMMA, BETA; out: DNORM (what
+     * the normalisation gets from behind the ReLU), DGAMMA, DBETA, EQ_DY_SCALE, EQ_X_SCALE,
+     * EQ_SHIFT */
+    GRAPH_NORM_CONV_DATA,
+    /* The second. in: DNORM, X, EQ_DY_SCALE, EQ_X_SCALE, EQ_SHIFT; out: DX */
+    GRAPH_NORM_CONV_INPUT,
+    GRAPH_NORM_CONV_FILTER, /* OP_NORM_CONV, in: X, EQ_SCALE, EQ_BIAS, DY; out: DW */
     GRAPH_KINDS
 };
 extern const char *const graph_kind_names[GRAPH_KINDS];
@@ -85,6 +106,15 @@ enum graph_uid {
     GRAPH_EPSILON,
     GRAPH_MOMENTUM,
     GRAPH_ZERO,
+    GRAPH_SUM,
+    GRAPH_SQSUM,
+    GRAPH_COUNT,
+    GRAPH_EQ_SCALE,
+    GRAPH_EQ_BIAS,
+    GRAPH_DNORM,
+    GRAPH_EQ_DY_SCALE,
+    GRAPH_EQ_X_SCALE,
+    GRAPH_EQ_SHIFT,
     GRAPH_UIDS
 };
 

@@ -113,6 +113,7 @@ int plan_store_request(struct plan_store *store, const struct graph *graph,
 
         if (same_wish(&e->wish, wish) && graph_equal(&e->graph, graph)) {
             e->optional &= optional;
+            e->tried &= e->count > 0;
             *slot = i;
             return 0;
         }
@@ -156,6 +157,7 @@ static int open_candidates(struct plan_store *s, struct entry *e, int limit)
             e->plans[e->count++] = plans[i];
     }
     if (rc == -ERR_DEVICE && e->optional) {
+        mem_free(e->reason);
         e->reason = mem_text(err_text());
         return e->reason ? 0 : -ERR_MEMORY;
     }
@@ -320,8 +322,11 @@ int plan_store_complete(struct plan_store *store)
         if (!rc)
             rc = time_all(s);
     }
-    for (int i = 0; i < s->count && !rc; i++)
+    /* What could not be had is not tried again unless it is asked for again. */
+    for (int i = 0; i < s->count; i++) {
+        s->entries[i]->optional |= rc && !s->entries[i]->count;
         s->entries[i]->tried = true;
+    }
     if (!rc)
         log_line("plans: %d, %d of them from the cache, in %.1f s", wanted, wanted - s->to_open,
                  work_seconds() - start);

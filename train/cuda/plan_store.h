@@ -39,7 +39,8 @@ void plan_store_close(struct plan_store *store); /* NULL is fine */
 int plan_store_request(struct plan_store *store, const struct graph *graph,
                        const struct door_wish *wish, bool optional, int *slot);
 /* Open all that were asked for and are not open, with a progress line. ERR_DEVICE: no plan; the
- * text has the graph's name and cuDNN's reason. May be called again after more requests. */
+ * text has the graph's name and cuDNN's reason. May be called again after more requests: what had
+ * no plan is tried again only when it is asked for again. */
 int plan_store_complete(struct plan_store *store);
 /* Write the cache if anything in it changed. */
 void plan_store_keep(struct plan_store *store);

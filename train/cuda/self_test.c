@@ -35,6 +35,7 @@ struct sample {
 struct job {
     struct seeded contents[DOOR_MAX_TENSORS];
     const struct graph *graph;
+    struct graph_values *values;
     int slot, count, wrong;
     struct sample samples[MOST];
     char why[300]; /* the first that is wrong */
@@ -42,20 +43,33 @@ struct job {
 
 /* ---- picking --------------------------------------------------------------------------------- */
 
-/* Does a node of GRAPH sum over channels? Then few channels are looked at. */
-static bool sums_channels(const struct door_graph *graph)
+/* Does a node of GRAPH sum over channels? Then few channels are looked at: of all outputs where
+ * they depend on it (FEW), else of the sums. */
+static bool sums_channels(const struct door_graph *graph, bool *few)
 {
+    bool sums = false;
+
+    *few = false;
     for (int i = 0; i < graph->node_count; i++)
         switch (graph->nodes[i].kind) {
         case DOOR_NORM_FORWARD:
         case DOOR_NORM_BACKWARD:
+            *few = sums = true;
+            break;
         case DOOR_BN_BACKWARD_WEIGHTS:
         case DOOR_GEN_STATS:
-            return true;
+            sums = true;
+            break;
         default:
             break;
         }
-    return false;
+    return sums;
+}
+
+static void pick_channels(int64_t c, int64_t channels[CHANNELS])
+{
+    for (int k = 0; k < CHANNELS; k++)
+        channels[k] = k == 0 ? 0 : k == 1 ? c - 1 : c * k / CHANNELS;
 }
 
 /* The first corner, the last, then by RNG; with CHANNELS chosen ones only where FEW. */
@@ -74,7 +88,7 @@ static void pick_index(const struct door_tensor *t, int number, const int64_t ch
 static void pick_samples(struct job *job, const struct seeded *contents)
 {
     const struct door_graph *graph = &job->graph->graph;
-    bool few = sums_channels(graph);
+    bool few, sums = sums_channels(graph, &few);
     int64_t channels[CHANNELS];
     struct rng rng;
 
@@ -88,15 +102,14 @@ static void pick_samples(struct job *job, const struct seeded *contents)
         rng_init(&rng, 1, RNG_TEST, 1, (uint64_t)t->uid);
         for (int k = 0; k < t->rank; k++)
             elements *= t->dims[k];
-        for (int k = 0; k < CHANNELS; k++)
-            channels[k] = k == 0 ? 0 : k == 1 ? t->dims[1] - 1 : t->dims[1] * k / CHANNELS;
-        bool channel = elements == t->dims[1];
-        int wanted = few && channel ? CHANNELS : CHOSEN;
+        pick_channels(t->dims[1], channels);
+        bool channel = sums && elements == t->dims[1];
+        int wanted = channel ? CHANNELS : CHOSEN;
         for (int k = 0; k < wanted && job->count < MOST; k++) {
             struct sample *s = &job->samples[job->count++];
 
             s->tensor = i;
-            pick_index(t, k, channels, few, &rng, s->index);
+            pick_index(t, k, channels, few || channel, &rng, s->index);
         }
     }
 }
@@ -112,6 +125,27 @@ static size_t memory_place(const struct door_tensor *t, const int64_t index[4])
     return (size_t)at;
 }
 
+/* The channels over which sums run that would be too much to compute again. */
+static int read_channels(struct job *job, struct trial *trial)
+{
+    int tensor = graph_values_wanted(job->values), rc = 0;
+    int64_t channels[CHANNELS];
+
+    if (tensor < 0)
+        return 0;
+    const struct door_tensor *t = &job->graph->graph.tensors[tensor];
+    double *column =
+        mem_array((size_t)(t->dims[0] * t->dims[2] * t->dims[3]), sizeof *column, "the self-test");
+    if (!column)
+        return -ERR_MEMORY;
+    pick_channels(t->dims[1], channels);
+    for (int k = 0; k < CHANNELS && !rc; k++)
+        if (!(rc = trial_read_channel(trial, tensor, channels[k], column)))
+            graph_values_give(job->values, channels[k], column);
+    mem_free(column);
+    return rc;
+}
+
 /* Run PLAN and read the samples. */
 static int run_job(struct job *job, struct trial *trial, struct door_plan *plan)
 {
@@ -123,6 +157,11 @@ static int run_job(struct job *job, struct trial *trial, struct door_plan *plan)
     if (rc || (rc = trial_run(trial, plan, 1, NULL)))
         return rc;
     memcpy(job->contents, trial_contents(trial), sizeof job->contents);
+    graph_values_close(job->values);
+    job->values = NULL;
+    if ((rc = graph_values_open(&job->values, graph, job->contents)) ||
+        (rc = read_channels(job, trial)))
+        return rc;
     pick_samples(job, job->contents);
     for (int i = 0; i < job->count && !rc;) {
         int tensor = job->samples[i].tensor, many = 0;
@@ -141,20 +180,16 @@ static int run_job(struct job *job, struct trial *trial, struct door_plan *plan)
 
 /* ---- the host's side ------------------------------------------------------------------------- */
 
-static int check_job(struct job *job)
+static void check_job(struct job *job)
 {
     const struct door_graph *graph = &job->graph->graph;
-    struct graph_values *values;
-    int rc = graph_values_open(&values, graph, job->contents);
 
-    if (rc)
-        return rc;
     job->wrong = 0;
     for (int i = 0; i < job->count; i++) {
         const struct sample *s = &job->samples[i];
         double want;
 
-        if (graph_value_fits(values, s->tensor, s->index, s->got, &want))
+        if (graph_value_fits(job->values, s->tensor, s->index, s->got, &want))
             continue;
         if (!job->wrong++)
             snprintf(job->why, sizeof job->why,
@@ -162,8 +197,6 @@ static int check_job(struct job *job)
                      graph_uid_name(graph->tensors[s->tensor].uid), s->index[0], s->index[1],
                      s->index[2], s->index[3], s->got, want);
     }
-    graph_values_close(values);
-    return 0;
 }
 
 struct check {
@@ -175,11 +208,11 @@ struct check {
 static int check_some(void *argument)
 {
     struct check *c = argument;
-    int i, rc = 0;
+    int i;
 
-    while (!rc && (i = atomic_fetch_add(&c->next, 1)) < c->count)
-        rc = check_job(c->jobs[i]);
-    return rc;
+    while ((i = atomic_fetch_add(&c->next, 1)) < c->count)
+        check_job(c->jobs[i]);
+    return 0;
 }
 
 static int check_all(struct job **jobs, int count)
@@ -293,8 +326,10 @@ int self_test_run(struct plan_store *store)
             rc = reject_jobs(store, jobs, &count);
     }
     log_progress_end();
-    for (int i = 0; i < made; i++)
+    for (int i = 0; i < made; i++) {
+        graph_values_close(jobs[i]->values);
         mem_free(jobs[i]);
+    }
     mem_free(jobs);
     if (!rc)
         log_line("self-test: %d plans, %lld of their values computed again, in %.1f s", made,

@@ -200,6 +200,28 @@ int trial_run(struct trial *trial, struct door_plan *plan, int runs, float *mill
     return rc;
 }
 
+int trial_read_channel(struct trial *trial, int tensor, int64_t channel, double *out)
+{
+    struct trial *t = trial;
+    const struct door_tensor *shape = &t->graph->tensors[tensor];
+    size_t unit = door_type_bytes(shape->type), pixel = unit * (size_t)shape->dims[1];
+    size_t pixels = (size_t)(shape->dims[0] * shape->dims[2] * shape->dims[3]);
+    size_t piece = STAGING_BYTES / pixel;
+    int rc = 0;
+
+    for (size_t first = 0; first < pixels && !rc; first += piece) {
+        size_t many = pixels - first < piece ? pixels - first : piece;
+
+        if (!(rc = door_copy(t->door, t->stream, DOOR_OUT, t->staging,
+                             t->places[tensor] + first * pixel, many * pixel)))
+            rc = door_stream_sync(t->door, t->stream);
+        for (size_t i = 0; i < many && !rc; i++)
+            out[first + i] =
+                seeded_decode(shape->type, t->staging + i * pixel + (size_t)channel * unit);
+    }
+    return rc;
+}
+
 int trial_read(struct trial *trial, int tensor, const size_t *at, int count, double *out)
 {
     struct trial *t = trial;

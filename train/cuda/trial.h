@@ -34,4 +34,8 @@ int trial_run(struct trial *trial, struct door_plan *plan, int runs, float *mill
 enum { TRIAL_READS = 4096 };
 int trial_read(struct trial *trial, int tensor, const size_t *at, int count, double *out);
 
+/* All elements of CHANNEL of tensor number TENSOR (N x H x W, in that order) to OUT. The tensor is
+ * N x H x W x C in memory. */
+int trial_read_channel(struct trial *trial, int tensor, int64_t channel, double *out);
+
 #endif
