@@ -96,3 +96,10 @@ int digest_file(const char *path, char out[33], uint64_t *size)
     close(file);
     return rc;
 }
+
+char *digest_library(char out[64])
+{
+    unsigned version = XXH_versionNumber();
+    snprintf(out, 64, "xxHash %u.%u.%u", version / 10000, version / 100 % 100, version % 100);
+    return out;
+}

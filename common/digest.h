@@ -23,4 +23,7 @@ void digest_close(struct digest *digest); /* NULL is fine */
 /* Digest of a whole file in OUT, its size in *SIZE. ERR_IO. */
 int digest_file(const char *path, char out[33], uint64_t *size);
 
+/* OUT (64 bytes) = "xxHash 0.8.1"; returns OUT. */
+char *digest_library(char out[64]);
+
 #endif

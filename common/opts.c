@@ -218,17 +218,23 @@ static size_t distance(const char *a, const char *b)
     return row[length];
 }
 
-static int refuse_unknown(const struct opts_command *command, const char *name)
+const struct opts_row *opts_nearest(const struct opts_row *rows, const char *name)
 {
     const struct opts_row *nearest = NULL;
     size_t best = 4;
-    for (const struct opts_row *row = command->rows; row->name; row++) {
+    for (const struct opts_row *row = rows; row->name; row++) {
         size_t letters = distance(name, row->name);
         if (letters < best) {
             best = letters;
             nearest = row;
         }
     }
+    return nearest;
+}
+
+static int refuse_unknown(const struct opts_command *command, const char *name)
+{
+    const struct opts_row *nearest = opts_nearest(command->rows, name);
     char quoted[128];
     err_quote(quoted, sizeof quoted, name);
     if (nearest)
@@ -367,6 +373,59 @@ void opts_help(const struct opts_command *command)
             printf("\n%s:\n", group);
         }
         print_row(row);
+    }
+}
+
+/* TEXT as roff has it: hyphens that stay, backslashes and dots at a line's begin that mean
+ * themselves. */
+static void print_roff(const char *text)
+{
+    if (*text == '.' || *text == '\'')
+        fputs("\\&", stdout);
+    for (; *text; text++) {
+        if (*text == '-')
+            fputs("\\-", stdout);
+        else if (*text == '\\')
+            fputs("\\e", stdout);
+        else
+            putchar(*text);
+    }
+}
+
+void opts_manual(const struct opts_command *command)
+{
+    const char *group = NULL;
+    fputs(".SS ", stdout);
+    print_roff(command->program);
+    putchar(' ');
+    print_roff(command->arguments);
+    putchar('\n');
+    print_roff(command->summary);
+    putchar('\n');
+    for (const struct opts_row *row = command->rows; row->name; row++) {
+        const char *value = row->type == OPTS_CHOICE ? row->choices : row->value;
+        bool on = row->type == OPTS_FLAG && row->fallback && row->fallback[0] == 'y';
+        if (row->group && (!group || strcmp(group, row->group))) {
+            group = row->group;
+            printf(".PP\n%s:\n", group);
+        }
+        fputs(".TP\n\\fB\\-\\-", stdout);
+        print_roff(on ? "no-" : "");
+        print_roff(row->name);
+        fputs("\\fR", stdout);
+        if (value) {
+            fputs(" \\fI", stdout);
+            print_roff(value);
+            fputs("\\fR", stdout);
+        }
+        putchar('\n');
+        print_roff(row->help);
+        if (row->type != OPTS_FLAG && row->fallback) {
+            fputs(" (default ", stdout);
+            print_roff(row->fallback);
+            putchar(')');
+        }
+        putchar('\n');
     }
 }
 

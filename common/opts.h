@@ -67,11 +67,16 @@ int opts_parse(const struct opts_command *command, int argc, char **argv, void *
 int opts_set(const struct opts_row *row, void *settings, const char *text);
 /* The row of that name, or NULL; NULL with ERR_USAGE set (naming the nearest) is not done here. */
 const struct opts_row *opts_find(const struct opts_row *rows, const char *name);
+/* The row whose name is nearest to NAME, a few letters away at most; NULL: none is. */
+const struct opts_row *opts_nearest(const struct opts_row *rows, const char *name);
 /* OUT = the field's value as it would be typed; "" for a NULL text. */
 void opts_value(const struct opts_row *row, const void *settings, char *out, size_t size);
 
 /* Print the help page to standard output. */
 void opts_help(const struct opts_command *command);
+
+/* Print the command's part of a manual page (man(7), roff) to standard output: what --help says. */
+void opts_manual(const struct opts_command *command);
 
 /* Check a table for mistakes: double names, defaults out of range, missing help. ERR_FAULT. */
 int opts_check(const struct opts_row *rows);

@@ -537,3 +537,11 @@ int shard_verify(const char *path, const struct shard_facts *facts, uint32_t cla
     shard_close(shard);
     return rc;
 }
+
+char *shard_library(char out[64])
+{
+    int major, minor, patch;
+    mdb_version(&major, &minor, &patch);
+    snprintf(out, 64, "LMDB %d.%d.%d", major, minor, patch);
+    return out;
+}

@@ -104,4 +104,7 @@ struct shard_visitor {
 int shard_verify(const char *path, const struct shard_facts *facts, uint32_t classes,
                  const struct shard_visitor *visitor);
 
+/* OUT (64 bytes) = "LMDB 0.9.24"; returns OUT. */
+char *shard_library(char out[64]);
+
 #endif

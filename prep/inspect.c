@@ -45,7 +45,7 @@ static const struct opts_row info_rows[] = {
     OPTS_END,
 };
 
-static const struct opts_command info_command = {
+const struct opts_command inspect_info_command = {
     .program = "prep info",
     .arguments = "OUT.lmdb",
     .summary =
@@ -193,11 +193,11 @@ int inspect_info(int argc, char **argv)
     struct info_settings settings;
     struct opts_result arguments;
     struct dataset *dataset;
-    int rc = opts_parse(&info_command, argc, argv, &settings, NULL, &arguments);
+    int rc = opts_parse(&inspect_info_command, argc, argv, &settings, NULL, &arguments);
     if (rc)
         return rc;
     if (arguments.help) {
-        opts_help(&info_command);
+        opts_help(&inspect_info_command);
         return 0;
     }
     if ((rc = dataset_open_manifest(&dataset, arguments.arguments[0])))
@@ -229,7 +229,7 @@ static const struct opts_row verify_rows[] = {
     OPTS_END,
 };
 
-static const struct opts_command verify_command = {
+const struct opts_command inspect_verify_command = {
     .program = "prep verify",
     .arguments = "OUT.lmdb",
     .summary = "Reads a data set back and checks every byte against the checksums made when it was "
@@ -267,11 +267,11 @@ int inspect_verify(int argc, char **argv)
     struct verify_settings settings;
     struct verify_report report;
     struct opts_result arguments;
-    int rc = opts_parse(&verify_command, argc, argv, &settings, NULL, &arguments);
+    int rc = opts_parse(&inspect_verify_command, argc, argv, &settings, NULL, &arguments);
     if (rc)
         return rc;
     if (arguments.help) {
-        opts_help(&verify_command);
+        opts_help(&inspect_verify_command);
         return 0;
     }
     const char *folder = arguments.arguments[0];
@@ -297,7 +297,7 @@ static const struct opts_row show_rows[] = {
     OPTS_END,
 };
 
-static const struct opts_command show_command = {
+const struct opts_command inspect_show_command = {
     .program = "prep show",
     .arguments = "OUT.lmdb INDEX|KEY",
     .summary =
@@ -469,11 +469,11 @@ int inspect_show(int argc, char **argv)
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
         if (!strcmp(argv[i], "-o"))
             argv[i] = output;
-    int rc = opts_parse(&show_command, argc, argv, &settings, NULL, &arguments);
+    int rc = opts_parse(&inspect_show_command, argc, argv, &settings, NULL, &arguments);
     if (rc)
         return rc;
     if (arguments.help) {
-        opts_help(&show_command);
+        opts_help(&inspect_show_command);
         return 0;
     }
     if ((rc = dataset_open(&dataset, arguments.arguments[0])))

@@ -5,6 +5,10 @@
 #ifndef PREP_INSPECT_H
 #define PREP_INSPECT_H
 
+#include "common/opts.h"
+
+extern const struct opts_command inspect_info_command, inspect_verify_command, inspect_show_command;
+
 /* prep info OUT.lmdb [--json]: what the manifest says. No shard is opened. */
 int inspect_info(int argc, char **argv);
 /* prep verify OUT.lmdb [--jobs N]: read everything back (verify.h). ERR_INPUT, after the list on

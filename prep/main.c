@@ -22,18 +22,23 @@
 struct command {
     const char *name;
     int (*run)(int argc, char **argv);
+    const struct opts_command *options;
     const char *summary;
 };
 
 /* In the order of the work; ends with a row without a name. */
 static const struct command commands[] = {
-    {"sample",   sample_main,    "a small drawn data set in the shape of ImageNet, to try everything"},
-    {"sort-val", sort_val_main,  "the flat validation pictures into class folders, by the devkit"    },
-    {"pack",     pack_main,      "a folder of class folders into a data set, which train reads"      },
-    {"info",     inspect_info,   "what a data set holds"                                             },
-    {"verify",   inspect_verify, "every record of a data set against its checksum"                   },
-    {"show",     inspect_show,   "one record of a data set as a PNG file"                            },
-    {NULL,       NULL,           NULL                                                                },
+    {"sample",   sample_main,    &sample_command,
+     "a small drawn data set in the shape of ImageNet, to try everything"                         },
+    {"sort-val", sort_val_main,  &sort_val_command,
+     "the flat validation pictures into class folders, by the devkit"                             },
+    {"pack",     pack_main,      &pack_command,
+     "a folder of class folders into a data set, which train reads"                               },
+    {"info",     inspect_info,   &inspect_info_command,   "what a data set holds"                 },
+    {"verify",   inspect_verify, &inspect_verify_command,
+     "every record of a data set against its checksum"                                            },
+    {"show",     inspect_show,   &inspect_show_command,   "one record of a data set as a PNG file"},
+    {NULL,       NULL,           NULL,                    NULL                                    },
 };
 
 static void print_help(FILE *out)
@@ -52,6 +57,22 @@ static void print_help(FILE *out)
         "Exit codes: 0 done, 1 a fault of prep, 2 command line, 3 bad input, 4 input/output or\n"
         "space, 5 memory, 6 another run is at work, 8 does not fit together, 75 stopped: run "
         "again.\n");
+}
+
+/* The manual page prep(1); made by the program when it is built. */
+static void print_manual(void)
+{
+    printf(".TH PREP 1 \"\" \"%s\"\n.SH NAME\nprep \\- prepares ImageNet or any folder of class "
+           "folders "
+           "for train(1)\n.SH SYNOPSIS\n\\fBprep\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR] ...\n"
+           ".SH COMMANDS\n",
+           TOOL_VERSION);
+    for (const struct command *c = commands; c->name; c++)
+        opts_manual(c->options);
+    printf(".SH EXIT STATUS\n0 done, 1 a fault of prep, 2 command line, 3 bad input, 4 "
+           "input/output or "
+           "space, 5 memory, 6 another run is at work, 8 does not fit together, 75 stopped: run "
+           "again.\n.SH SEE ALSO\ntrain(1)\n");
 }
 
 static const struct command *find_command(const char *name)
@@ -74,6 +95,10 @@ static int run(int argc, char **argv)
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("prep %s (%s)\n", TOOL_VERSION, TOOL_REVISION);
+        return 0;
+    }
+    if (strcmp(argv[1], "--manual") == 0) {
+        print_manual();
         return 0;
     }
     const struct command *command = find_command(argv[1]);

@@ -66,7 +66,7 @@ static const struct opts_row rows[] = {
     OPTS_END
 };
 
-static const struct opts_command command = {
+const struct opts_command pack_command = {
     .program = "prep pack",
     .arguments = "SRC OUT.lmdb",
     .summary = "Packs the pictures in SRC/CLASS/ into the data set OUT.lmdb. Interrupted, the same "
@@ -553,11 +553,11 @@ int pack_main(int argc, char **argv)
 {
     struct pack pack = {0};
     struct opts_result result;
-    int rc = opts_parse(&command, argc, argv, &pack.settings, NULL, &result);
+    int rc = opts_parse(&pack_command, argc, argv, &pack.settings, NULL, &result);
     if (rc)
         return rc;
     if (result.help) {
-        opts_help(&command);
+        opts_help(&pack_command);
         return 0;
     }
     pack.from = result.arguments[0];

@@ -10,6 +10,10 @@
 #ifndef PREP_PACK_H
 #define PREP_PACK_H
 
+#include "common/opts.h"
+
+extern const struct opts_command pack_command;
+
 /* argv[0] is "pack". Returns 0 or a negative err code. */
 int pack_main(int argc, char **argv);
 

@@ -69,7 +69,7 @@ static const struct opts_row rows[] = {
     OPTS_END,
 };
 
-static const struct opts_command command = {
+const struct opts_command sample_command = {
     .program = "prep sample",
     .arguments = "DIR",
     .summary = "Draws a small data set in the shape of ILSVRC 2012, to try everything without a "
@@ -444,11 +444,11 @@ int sample_main(int argc, char **argv)
 {
     struct sample sample = {0};
     struct opts_result result;
-    int rc = opts_parse(&command, argc, argv, &sample.settings, NULL, &result);
+    int rc = opts_parse(&sample_command, argc, argv, &sample.settings, NULL, &result);
     if (rc)
         return rc;
     if (result.help) {
-        opts_help(&command);
+        opts_help(&sample_command);
         return 0;
     }
     sample.folder = result.arguments[0];

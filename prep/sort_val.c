@@ -60,7 +60,7 @@ static const struct opts_row rows[] = {
     OPTS_END,
 };
 
-static const struct opts_command command = {
+const struct opts_command sort_val_command = {
     .program = "prep sort-val",
     .arguments = "DEVKIT VAL OUT",
     .summary =
@@ -571,11 +571,11 @@ int sort_val_main(int argc, char **argv)
 {
     struct sort sort = {.lock = -1};
     struct opts_result result;
-    int rc = opts_parse(&command, argc, argv, &sort.settings, NULL, &result);
+    int rc = opts_parse(&sort_val_command, argc, argv, &sort.settings, NULL, &result);
     if (rc)
         return rc;
     if (result.help) {
-        opts_help(&command);
+        opts_help(&sort_val_command);
         return 0;
     }
     sort.val = result.arguments[1];

@@ -5,6 +5,7 @@
 
 #include "common/files.h"
 #include "common/mem.h"
+#include "train/config.h"
 #include "train/metrics.h"
 #include "train/schedule.h"
 #include "train/settings.h"
@@ -150,11 +151,92 @@ static void metrics_are_cut_back_to_the_checkpoint(void)
     mem_free(text);
 }
 
+/* ---- --config ---- */
+
+static int read_config(const char *text, size_t size, struct settings *settings,
+                       struct mem_arena *texts)
+{
+    static bool given[SETTINGS_ROW_LIMIT];
+    char path[FILES_PATH_SIZE];
+    CHECK_INT(files_join(path, test_folder(), "config.json"), 0);
+    FILE *file = fopen(path, "wb");
+    fwrite(text, 1, size, file);
+    fclose(file);
+    opts_defaults(settings_command.rows, settings);
+    given[opts_find(settings_command.rows, "momentum") - settings_command.rows] = true;
+    return config_read(path, settings_command.rows, settings, given, texts);
+}
+
+static void a_config_sets_what_the_command_line_does_not(void)
+{
+    static const char text[] =
+        "{\"batch_size\": 32, \"lr\": 0.25, \"zero-gamma\": true, \"decay-norm\": "
+        "\"no\", \"arch\": \"resnet50\", \"val\": null, \"momentum\": 0.5}";
+    struct mem_arena texts = {0};
+    struct settings settings;
+    CHECK_INT(read_config(text, sizeof text - 1, &settings, &texts), 0);
+    CHECK_INT(settings.batch_size, 32);
+    CHECK(settings.lr == 0.25 && settings.zero_gamma && !settings.decay_norm && !settings.val);
+    CHECK_TEXT(settings_arch(&settings), "resnet50");
+    CHECK(settings.momentum == 0.9); /* given on the command line */
+    static const char saved[] =
+        "{\"settings\": {\"batch-size\": \"8\", \"db\": \"a b.lmdb\"}, \"version\": 1}";
+    CHECK_INT(read_config(saved, sizeof saved - 1, &settings, &texts), 0);
+    CHECK_INT(settings.batch_size, 8);
+    CHECK_TEXT(settings.db, "a b.lmdb");
+    mem_arena_release(&texts);
+}
+
+static void a_bad_config_is_refused_by_name(void)
+{
+    static const struct {
+        const char *text, *part;
+    } rows[] = {
+        {"{\"batchsize\": 1}",                   "did you mean \"batch-size\"?"},
+        {"{\"nothing-like-it\": 1}",             "there is no setting"         },
+        {"{\"lr\": 0.1, \"lr\": 0.2}",           "duplicate object key"        },
+        {"{\"log_every\": 1, \"log-every\": 2}", "stands twice"                },
+        {"{\"lr\": \"fast\"}",                   "is not a number"             },
+        {"{\"lr\": -1}",                         "in the range"                },
+        {"{\"lr\": 1e400}",                      "line 1"                      },
+        {"{\"lr\": NaN}",                        "line 1"                      },
+        {"{\"lr\": [1]}",                        "a list or an object"         },
+        {"{\"batch-size\": 1.5}",                "is not a whole number"       },
+        {"{\"batch-size\": null}",               "needs a value"               },
+        {"{\"config\": \"x\"}",                  "there is no setting"         },
+        {"{\"db\": \"a\\u0000b\"}",              "line 1"                      },
+        {"{\"lr\":\n 0.1",                       "line 2"                      },
+        {"[1]",                                  "not an object"               },
+        {"{\"settings\": 3}",                    "not an object"               },
+        {"",                                     "line"                        },
+        {"\xef\xbb\xbf{}",                       "line 1"                      },
+        {"{} x",                                 "line 1"                      },
+    };
+    struct mem_arena texts = {0};
+    struct settings settings;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        CHECK_INT(read_config(rows[i].text, strlen(rows[i].text), &settings, &texts), -ERR_USAGE);
+        CHECK_HAS(err_text(), rows[i].part);
+        CHECK_HAS(err_text(), "config.json");
+    }
+    size_t deep = 100000;
+    char *nested = malloc(deep);
+    memset(nested, '[', deep);
+    CHECK_INT(read_config(nested, deep, &settings, &texts), -ERR_USAGE);
+    free(nested);
+    char *large = calloc(1, CONFIG_LIMIT + 1);
+    CHECK_INT(read_config(large, CONFIG_LIMIT + 1, &settings, &texts), -ERR_INPUT);
+    free(large);
+    mem_arena_release(&texts);
+}
+
 static const struct test tests[] = {
-    {"the_table_is_sound",                     the_table_is_sound                    },
-    {"rules_between_options_hold",             rules_between_options_hold            },
-    {"pairs_shape_the_numbers",                pairs_shape_the_numbers               },
-    {"rates_are_torchs",                       rates_are_torchs                      },
-    {"metrics_are_cut_back_to_the_checkpoint", metrics_are_cut_back_to_the_checkpoint},
+    {"the_table_is_sound",                           the_table_is_sound                          },
+    {"rules_between_options_hold",                   rules_between_options_hold                  },
+    {"pairs_shape_the_numbers",                      pairs_shape_the_numbers                     },
+    {"rates_are_torchs",                             rates_are_torchs                            },
+    {"metrics_are_cut_back_to_the_checkpoint",       metrics_are_cut_back_to_the_checkpoint      },
+    {"a_config_sets_what_the_command_line_does_not", a_config_sets_what_the_command_line_does_not},
+    {"a_bad_config_is_refused_by_name",              a_bad_config_is_refused_by_name             },
 };
 TEST_MAIN(tests)

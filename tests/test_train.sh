@@ -46,6 +46,25 @@ assert [l["step"] for l in train] == list(range(1, 13)), train
 assert all(l["loss"] > 0 and l["lr"] == 0.01 and l["img_per_s"] > 0 and 0 <= l["data_wait"] <= 1 for l in train)
 P
 
+echo "-- a run from its own settings.json; doctor and manuals"
+expect 0 config "$build/train" --config runs/straight/settings.json --name config --workers 2
+same checkpoints/straight/checkpoint.pth checkpoints/config/checkpoint.pth
+expect 0 eval "$build/train" eval --weights checkpoints/straight/checkpoint.pth --val val.lmdb --json
+python3 - eval.out runs/straight/metrics.jsonl <<'P' || fail "eval does not find the accuracy that the run printed"
+import json, sys
+found, last = json.load(open(sys.argv[1])), [json.loads(l) for l in open(sys.argv[2]) if '"val"' in l][-1]
+assert abs(found["top1"] - last["top1"]) < 1e-4 and abs(found["top5"] - last["top5"]) < 1e-4 and found["images"] == last["images"], (found, last)
+assert abs(found["loss"] - last["loss"]) < 1e-6, (found, last)
+P
+expect 0 doctor "$build/train" doctor
+says doctor.out '^libraries  libjpeg'
+says doctor.out '^ref  '
+for program in prep train; do
+    expect 0 "$program.1" "$build/$program" --manual
+    says "$program.1.out" '^.SH COMMANDS'
+done
+says train.1.out 'batch.-size'
+
 echo "-- interrupted and resumed: the same bits"
 losses() { grep -o '"split": "train".*"loss": [0-9.e+-]*' "runs/$1/metrics.jsonl"; }
 for stop in 1 4 6 11; do

@@ -15,6 +15,8 @@
 #include "common/files.h"
 #include "common/stop.h"
 #include "train/backend.h"
+#include "train/config.h"
+#include "train/doctor.h"
 #include "train/eval.h"
 #include "train/export.h"
 #include "train/plan.h"
@@ -26,16 +28,21 @@
 struct command {
     const char *name;
     int (*run)(int argc, char **argv);
+    const struct opts_command *options;
     const char *summary;
 };
 
 /* Ends with a row without a name. */
 static const struct command commands[] = {
-    {"eval",    eval_main,    "the accuracy of weights (a checkpoint, torchvision's file) on a data set"},
-    {"predict", predict_main, "the likeliest classes of picture files"                                  },
-    {"export",  export_main,  "weights for other programs: .pth, .safetensors, .onnx"                   },
-    {"plan",    plan_run,     "the memory that training takes, on any device"                           },
-    {NULL,      NULL,         NULL                                                                      },
+    {"eval",    eval_main,    &eval_command,
+     "the accuracy of weights (a checkpoint, torchvision's file) on a data set"                },
+    {"predict", predict_main, &predict_command, "the likeliest classes of picture files"       },
+    {"export",  export_main,  &export_command,
+     "weights for other programs: .pth, .safetensors, .onnx"                                   },
+    {"plan",    plan_run,     &plan_command,    "the memory that training takes, on any device"},
+    {"doctor",  doctor_main,  &doctor_command,
+     "what this machine and this build can do, and what is missing"                            },
+    {NULL,      NULL,         NULL,             NULL                                           },
 };
 
 static void print_version(void)
@@ -56,28 +63,57 @@ static void print_help(void)
     }
 }
 
+/* The manual page train(1); made by the program when it is built. */
+static void print_manual(void)
+{
+    printf(".TH TRAIN 1 \"\" \"%s\"\n.SH NAME\ntrain \\- trains ResNets on data sets of prep(1)\n"
+           ".SH SYNOPSIS\n\\fBtrain\\fR \\-\\-db \\fItrain.lmdb\\fR \\-\\-val \\fIval.lmdb\\fR "
+           "[\\fIOPTIONS\\fR]\n.br\n\\fBtrain\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR] ...\n"
+           ".SH COMMANDS\n",
+           TOOL_VERSION);
+    opts_manual(&settings_command);
+    for (const struct command *c = commands; c->name; c++)
+        opts_manual(c->options);
+    printf(
+        ".SH EXIT STATUS\n0 done, 1 a fault of train, 2 command line or settings, 3 bad input, 4 "
+        "input/output or space, 5 memory, 6 another run holds it, 7 device, 8 does not fit "
+        "together, 9 the loss is not finite, 75 stopped: the same command goes on.\n"
+        ".SH SEE ALSO\nprep(1)\n");
+}
+
+/* Settings from the command line, and from --config where the command line says nothing. */
 static int train(int argc, char **argv)
 {
     struct settings settings;
     struct opts_result result;
+    struct mem_arena texts = {0};
+    bool given[SETTINGS_ROW_LIMIT] = {false};
     char name[64];
-    int rc = opts_parse(&settings_command, argc, argv, &settings, NULL, &result);
+    int rc = opts_parse(&settings_command, argc, argv, &settings, given, &result);
     if (rc)
         return rc;
     if (result.help) {
         print_help();
         return 0;
     }
-    if ((rc = settings_complete(&settings, name)))
-        return rc;
-    stop_catch();
-    return trainer_run(&settings);
+    if (settings.config)
+        rc = config_read(settings.config, settings_command.rows, &settings, given, &texts);
+    if (!rc && !(rc = settings_complete(&settings, name))) {
+        stop_catch();
+        rc = trainer_run(&settings);
+    }
+    mem_arena_release(&texts);
+    return rc;
 }
 
 static int run(int argc, char **argv)
 {
     if (argc == 2 && !strcmp(argv[1], "--version")) {
         print_version();
+        return 0;
+    }
+    if (argc == 2 && !strcmp(argv[1], "--manual")) {
+        print_manual();
         return 0;
     }
     for (const struct command *c = commands; argc > 1 && c->name; c++)

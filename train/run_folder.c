@@ -6,9 +6,9 @@
 
 #include <jansson.h>
 
-#include "common/decode.h"
 #include "common/err.h"
 #include "common/log.h"
+#include "train/doctor.h"
 #include "version.h"
 
 /* OUT = output/kind/name, made. */
@@ -111,14 +111,22 @@ int run_folder_record(const struct run_folder *folder, const struct settings *se
     char *text;
     int rc = files_join(path, folder->runs, "settings.json");
     for (const struct opts_row *row = settings_command.rows; row->name; row++) {
+        const char *text_field = row->type == OPTS_TEXT
+                                     ? *(const char *const *)((const char *)settings + row->offset)
+                                     : "";
+        if (!strcmp(row->name, "config"))
+            continue;
         opts_value(row, settings, value, sizeof value);
-        json_object_set_new(options, row->name, json_string(value));
+        json_object_set_new(options, row->name, text_field ? json_string(value) : json_null());
     }
     json_object_set_new(object, "settings", options);
     json_object_set_new(object, "version", json_string(TOOL_VERSION));
     json_object_set_new(object, "revision", json_string(TOOL_REVISION));
     json_object_set_new(object, "device", json_string(device));
-    json_object_set_new(object, "decoders", json_string(decode_libraries()));
+    doctor_cpu(value, sizeof value);
+    json_object_set_new(object, "cpu", json_string(value));
+    doctor_libraries(value, sizeof value);
+    json_object_set_new(object, "libraries", json_string(value));
     json_object_set_new(object, "db_digest", json_string(db_digest));
     json_object_set_new(object, "val_digest", val_digest ? json_string(val_digest) : json_null());
     text = json_dumps(object, JSON_INDENT(2));

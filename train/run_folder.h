@@ -19,7 +19,7 @@ int run_folder_open(struct run_folder *out, const struct settings *settings);
 void run_folder_close(struct run_folder *folder); /* a zeroed one is fine */
 
 /* Write runs/<name>/settings.json: every setting as resolved, versions, DEVICE's description and
- * the digests of the data sets, for people; nothing reads it back. VAL_DIGEST may be NULL. */
+ * the digests of the data sets. train --config reads it back. VAL_DIGEST may be NULL. */
 int run_folder_record(const struct run_folder *folder, const struct settings *settings,
                       const char *device, const char *db_digest, const char *val_digest);
 

@@ -74,6 +74,9 @@ static const struct opts_row rows[] = {
      "only what gives the same bits each time (a CPU always does)"                                                                                                                           },
     {"threads",          "N",                        OPTS_INT,    AT(threads),          "0",         0,  1024,   NULL,                      DEVICE,
      "computing threads; 0 is all cores; another number rounds differently"                                                                                                                  },
+    {"config",           "FILE",                     OPTS_TEXT,   AT(config),           NULL,        0,  0,      NULL,                      RUN,
+     "settings from a JSON file with the options' names as keys, also a run's settings.json; the "
+     "command line wins"                                                                                                                                                                     },
     {"name",             "NAME",                     OPTS_TEXT,   AT(name),             NULL,        0,  0,      NULL,                      RUN,
      "of the run and its folders (default <arch>_sgd1_local)"                                                                                                                                },
     {"output",           "FOLDER",                   OPTS_TEXT,   AT(output),           ".",         0,  0,      NULL,                      RUN,
@@ -96,6 +99,8 @@ static const struct opts_row rows[] = {
      "print the step's time per kind of op at the end"                                                                                                                                       },
     OPTS_END,
 };
+
+_Static_assert(sizeof rows / sizeof *rows <= SETTINGS_ROW_LIMIT, "too many options");
 
 const struct opts_command settings_command = {
     "train",

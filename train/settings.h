@@ -38,12 +38,13 @@ struct settings {
     bool deterministic;
     int64_t threads; /* 0: all cores */
     /* Run. */
-    const char *name, *output, *resume, *init, *keep;
+    const char *config, *name, *output, *resume, *init, *keep;
     bool first_validation, profile;
     int64_t checkpoint_steps, log_every;
 };
 
 extern const struct opts_command settings_command;
+#define SETTINGS_ROW_LIMIT 64 /* rows of its table are fewer */
 
 /* A setting that shapes the numbers: part of a checkpoint, compared on resume. */
 struct settings_pair {

@@ -76,4 +76,7 @@ static inline uint64_t zip_get64(const uint8_t *p)
 /* The CRC-32 of SIZE bytes more, after CRC (0 for none yet). */
 uint32_t zip_crc(uint32_t crc, const void *bytes, size_t size);
 
+/* OUT (64 bytes) = "zlib 1.2.13"; returns OUT. */
+char *zip_library(char out[64]);
+
 #endif
