@@ -33,9 +33,10 @@ struct source {
 };
 
 /* What is met on the way and not counted. */
-enum other { OTHER_HIDDEN, OTHER_FILE, OTHER_LOOSE, OTHER_EMPTY, OTHERS };
-static const char *const other_names[OTHERS] = {
-    "hidden", "not named as a picture", "in no class folder", "class folder without pictures"};
+enum other { OTHER_HIDDEN, OTHER_FILE, OTHER_NO_FILE, OTHER_LOOSE, OTHER_EMPTY, OTHERS };
+static const char *const other_names[OTHERS] = {"hidden", "not named as a picture", "not a file",
+                                                "in no class folder",
+                                                "class folder without pictures"};
 
 /* One listing under way. */
 struct scan {
@@ -144,7 +145,7 @@ static int scan_name(struct scan *scan, const char *class_name, const char *name
         return rc;
     scan->nested |= type == FILES_FOLDER;
     if (!is_picture_name(name) || type == FILES_FOLDER || type == FILES_OTHER) {
-        show_other(scan, OTHER_FILE, class_name, name);
+        show_other(scan, is_picture_name(name) ? OTHER_NO_FILE : OTHER_FILE, class_name, name);
         return 0;
     }
     if (type == FILES_NOTHING)

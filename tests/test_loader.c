@@ -566,6 +566,52 @@ static void damage(const char *path, const struct recipe *recipe, uint32_t index
     picture_release(&picture);
 }
 
+/* A label that is damaged so that its record comes into the classes that take part, or leaves them:
+ * found before the first batch, though no checksum is looked at there. */
+static void bad_label(void)
+{
+    const int32_t labels[CLASSES] = {1, -1, 0, -1, 2};
+    char folder[FILES_PATH_SIZE], path[FILES_PATH_SIZE];
+    struct recipe recipe = rgb_set;
+    recipe.name = "label.lmdb";
+    make_set(&recipe, folder, NULL);
+    CHECK_INT(files_join(path, folder, "shard-00001.mdb"), 0);
+    for (uint32_t record = 18; record < 21; record += 2) { /* labels 1 and 0 */
+        struct loader_settings settings = validation_settings();
+        struct dataset *dataset;
+        struct loader *loader;
+        uint8_t *bytes;
+        size_t size;
+        struct picture picture = {0};
+        draw(&picture, &recipe, record);
+        CHECK_INT(files_read(path, 64 << 20, &bytes, &size), 0);
+        uint8_t *pixels = memmem(bytes, size, picture.rgb, 1000), *head = NULL;
+        for (uint8_t *at = bytes; pixels && at < pixels; at++)
+            if (!memcmp(at, "REC1", 4))
+                head = at;
+        FILE *file = fopen(path, "r+b");
+        CHECK(head != NULL && file != NULL);
+        if (!head || !file)
+            return;
+        fseek(file, head + 4 - bytes, SEEK_SET);
+        fputc(head[4] ^ 1, file);
+        fclose(file);
+        CHECK_INT(dataset_open(&dataset, folder), 0);
+        settings.labels = labels;
+        settings.classes = 3;
+        CHECK_INT(loader_open(&loader, dataset, &settings), -ERR_INPUT);
+        CHECK_HAS(err_text(), "left out, but the manifest says 20");
+        loader_close(loader);
+        dataset_close(dataset);
+        file = fopen(path, "wb");
+        CHECK(file && fwrite(bytes, 1, size, file) == size);
+        if (file)
+            fclose(file);
+        mem_free(bytes);
+        picture_release(&picture);
+    }
+}
+
 /* One changed bit: the batches before come whole, the error names the place, whatever the threads
  * do. */
 static void bad_record(void)
@@ -853,6 +899,7 @@ static const struct test tests[] = {
     {"validation",        validation       },
     {"left_out",          left_out         },
     {"label_range",       label_range      },
+    {"bad_label",         bad_label        },
     {"bad_record",        bad_record       },
     {"bad_sizes",         bad_sizes        },
     {"tiny",              tiny             },

@@ -243,6 +243,13 @@ static long share(struct engine *engine, long count,
     return atomic_load(&engine->counts->done);
 }
 
+/* CRASH_KINDS in the environment picks some kinds of disturbance; all without it. */
+static bool wanted(const char *kind)
+{
+    const char *kinds = getenv("CRASH_KINDS");
+    return !kinds || strstr(kinds, kind);
+}
+
 /* ---- kills ---- */
 
 static const char *const moments[] = {"before", "after", "half"};
@@ -292,6 +299,8 @@ static void kill_twice(struct engine *engine, const struct place *place, long i)
 
 long engine_kills(struct engine *engine, int seconds)
 {
+    if (!wanted("kills"))
+        return 0;
     long points = (long)engine->calls * 3, once = share(engine, points, kill_once);
     long twice = seconds ? share(engine, points * seconds, kill_twice) : 0;
     printf("%s: killed at %ld points, and at %ld points of the recovery\n", engine->scenario->name,
@@ -317,6 +326,8 @@ static void stop(struct engine *engine, const struct place *place, long i)
 
 long engine_stops(struct engine *engine)
 {
+    if (!wanted("stops"))
+        return 0;
     long count = share(engine, engine->calls, stop);
     printf("%s: stopped at %ld points\n", engine->scenario->name, count);
     return count;
@@ -363,6 +374,8 @@ static void fail_once(struct engine *engine, const struct place *place, long i)
 
 long engine_errors(struct engine *engine)
 {
+    if (!wanted("errors"))
+        return 0;
     long count = share(engine, (long)engine->calls * ERRORS * 2, fail_once);
     printf("%s: %ld errors injected\n", engine->scenario->name, count);
     return count;
@@ -409,6 +422,8 @@ static void lose_power(struct engine *engine, const struct place *place, long i)
 
 long engine_power(struct engine *engine)
 {
+    if (!wanted("power"))
+        return 0;
     memset((void *)engine->counts->seen, 0, sizeof engine->counts->seen);
     long count = share(engine, (long)disk_calls(engine->disk) + 1, lose_power);
     printf("%s: %ld states after the loss of power\n", engine->scenario->name, count);

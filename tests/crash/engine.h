@@ -42,7 +42,7 @@ long engine_close(struct engine *engine);
 
 /* Each returns the number of distinct disturbances that were made. SECONDS: kills in each recovery,
  * at most. Stops are SIGTERM at each call of a command that catches it: it ends as stopped, or was
- * done. */
+ * done. CRASH_KINDS="power kills" in the environment leaves out the other kinds. */
 long engine_kills(struct engine *engine, int seconds);
 long engine_stops(struct engine *engine);
 long engine_errors(struct engine *engine);

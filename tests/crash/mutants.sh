@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# The test of the tests: takes away one fsync, folder sync, checksum, bounds check or lock at a time (mutants.tsv), builds
+# what that changes, and runs the test that must fail then. Not part of the default tests: some minutes.
+# usage: tests/crash/mutants.sh FOLDER [NAME PART]   FOLDER is made, kept, and used again the next time
+set -u
+folder=$(mkdir -p "$1" && realpath "$1")
+only=${2:-}
+source=$(realpath "$(dirname "$0")/../..")
+mkdir -p "$folder/source"
+(cd "$source" && git ls-files -co --exclude-standard -z | tar -c --null -T - -f -) | tar -x -C "$folder/source" || exit 1
+build=$folder/source/build/mutants
+cmake -S "$folder/source" -B "$build" -G Ninja -DWITH_CUDA=OFF -DWERROR=OFF -DTEST_DATA="$source/../shared/data" >"$folder/log" 2>&1 || { tail "$folder/log"; exit 1; }
+mutants=$(grep -v '^#' "$source/tests/crash/mutants.tsv")
+targets=$(cut -f 4 <<<"$mutants" | sort -u)
+# shellcheck disable=SC2086
+cmake --build "$build" -j 2 --target $targets >"$folder/log" 2>&1 || { tail "$folder/log"; exit 1; }
+killed=0 all=0
+survivors=()
+# The command of a mutant, in at most two minutes.
+run() { (cd "$build" && timeout 120 bash -c "$1") >"$folder/said" 2>&1; }
+while IFS=$'\t' read -r name file expression target command; do
+    case $name in *"$only"*) ;; *) continue ;; esac
+    all=$((all + 1))
+    cp -p "$folder/source/$file" "$folder/saved"
+    sed -i -e "$expression" "$folder/source/$file"
+    if cmp -s "$folder/saved" "$folder/source/$file"; then
+        survivors+=("$name: the expression changes nothing in $file")
+    elif ! cmake --build "$build" -j 2 --target "$target" >"$folder/log" 2>&1; then
+        survivors+=("$name: does not compile: $(grep -m 1 error: "$folder/log")")
+    elif run "$command"; then
+        survivors+=("$name: $command does not notice")
+    else
+        killed=$((killed + 1))
+        echo "killed: $name ($target)"
+    fi
+    cp "$folder/saved" "$folder/source/$file" # a new date: built again
+done <<<"$mutants"
+# All is as it was.
+# shellcheck disable=SC2086
+cmake --build "$build" -j 2 --target $targets >"$folder/log" 2>&1
+printf 'SURVIVED %s\n' "${survivors[@]}"
+echo "mutants: $killed of $all killed"
+[ "$killed" -eq "$all" ]

@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# prep pack in odd places: inputs that are no files, names of 255 bytes, folders that are read-only or full of i-nodes,
+# data sets of another format. It never hangs, never crashes, and says in one line what is wrong.
+# usage: test_odd_places.sh BUILD DATA
+set -u
+prep=$(realpath "$1")/prep
+[ -x "$prep" ] || { echo "skipped: prep is not built"; exit 77; }
+work=$(mktemp -d "${TMPDIR:-/tmp}/imagenet-odd-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failures=0
+fail() { echo "FAIL $*"; [ -s err ] && tail -n 3 err; failures=$((failures + 1)); }
+ok() { echo "ok   $*"; }
+# run CODE ARGUMENTS...: prep ARGUMENTS ends with CODE within 20 s.
+run() {
+    local wanted=$1
+    shift
+    timeout 20 "$prep" "$@" >out 2>err
+    local code=$?
+    [ "$code" -eq "$wanted" ] || fail "prep $*: exit code $code, not $wanted"
+    [ "$code" -eq 0 ] || [ "$code" -eq 75 ] || [ "$(grep -c 'error:' err)" -eq 1 ] || fail "prep $*: not one line"
+}
+says() { grep -qF -- "$1" err || fail "\"$1\" was not said"; }
+
+run 0 sample raw --classes 2 --train-per-class 3 --val-per-class 1 --seed 2
+run 0 pack raw/train plain.lmdb --short-side 40
+
+# Each kind alone beside real pictures: told by its name, left out or refused, and nothing waits for it.
+picture=$(find raw/train -name '*.JPEG' | sort | head -n 1)
+for kind in fifo socket loop dangling device folder; do
+    rm -rf odd odd.lmdb && mkdir -p odd/c && cp "$picture" odd/c/good.JPEG
+    case $kind in
+    fifo) mkfifo odd/c/fifo.JPEG ;;
+    socket) python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("odd/c/socket.JPEG")' 2>/dev/null || continue ;;
+    loop) ln -s loop.JPEG odd/c/loop.JPEG ;;
+    dangling) ln -s nowhere odd/c/dangling.JPEG ;;
+    device) ln -s /dev/zero odd/c/device.JPEG ;;
+    folder) mkdir odd/c/folder.JPEG ;;
+    esac
+    timeout 20 "$prep" pack odd odd.lmdb --short-side 40 >out 2>err
+    code=$?
+    says "$kind.JPEG"
+    case $code in
+    0) "$prep" verify odd.lmdb >out 2>&1 || fail "$kind: the data set is not whole" ;;
+    3 | 4) [ ! -e odd.lmdb/manifest.json ] || fail "$kind: a data set although it was refused" ;;
+    *) fail "$kind: exit $code" ;;
+    esac
+    ok "$kind: exit $code, $(grep -F "$kind.JPEG" err | head -n 1 | cut -c 1-100)"
+done
+# A ring of folders ends.
+rm -rf odd odd.lmdb && mkdir -p odd/c && cp "$picture" odd/c/good.JPEG && ln -s ../c odd/c/around && ln -s . odd/self
+timeout 20 "$prep" pack odd odd.lmdb --short-side 40 >out 2>err
+[ $? -ne 124 ] || fail "links between folders: no end"
+
+long=$(printf 'x%.0s' $(seq 250)).JPEG
+mkdir -p "names/$(printf 'c%.0s' $(seq 255))"
+cp "$picture" "names/$(printf 'c%.0s' $(seq 255))/$long"
+run 0 pack names names.lmdb --short-side 40
+run 0 verify names.lmdb
+ok "names of 255 bytes"
+
+run 4 pack raw/train /proc/nowhere.lmdb
+run 4 pack raw/train "$(printf 'd%.0s' $(seq 256)).lmdb"
+touch file
+run 2 pack raw/train file
+run 4 pack raw/train file/below.lmdb
+ok "places where nothing can be written"
+
+# A newer and an older format of a data set; a plan that another version wrote.
+cp -r plain.lmdb newer.lmdb
+sed -i 's/"format_version": 1/"format_version": 2/' newer.lmdb/manifest.json
+run 8 pack raw/train newer.lmdb --short-side 40
+says "newer"
+run 8 info newer.lmdb
+cp -r plain.lmdb older.lmdb
+sed -i 's/"format_version": 1/"format_version": 0/' older.lmdb/manifest.json
+run 3 verify older.lmdb
+run 8 pack raw/train plain.lmdb --short-side 41
+says "short_side was 40, is now 41"
+run 8 pack raw/train plain.lmdb --short-side 40 --seed 9
+ok "other formats and options"
+
+# Shards that are missing, swapped, of another set, or too many.
+for damage in missing swapped replaced; do
+    rm -rf d.lmdb && run 0 pack raw/train d.lmdb --short-side 40 --encoding jpeg
+    case $damage in
+    missing) rm d.lmdb/shard-00000.mdb ;;
+    swapped) mv d.lmdb/shard-00000.mdb d.lmdb/shard-00001.mdb ;;
+    replaced) cp plain.lmdb/shard-00000.mdb d.lmdb/shard-00000.mdb ;;
+    esac
+    run 3 verify d.lmdb
+    run 3 pack raw/train d.lmdb --short-side 40 --encoding jpeg
+done
+cp -r plain.lmdb extra.lmdb && cp plain.lmdb/shard-00000.mdb extra.lmdb/shard-00001.mdb
+run 3 verify extra.lmdb
+ok "shards that do not belong"
+
+# In a mount namespace of our own: a folder that is read-only, one without i-nodes.
+cat >mounts.sh <<'END'
+prep=$1
+mount -t tmpfs -o size=8m tmpfs disk || exit 99
+cp -r plain.lmdb disk/ && mount -o remount,ro disk || exit 98
+"$prep" pack raw/train disk/x.lmdb 2>said; [ $? -eq 4 ] || exit 1
+grep -q 'Read-only' said || exit 2
+"$prep" verify disk/plain.lmdb >said 2>&1 || exit 3
+"$prep" info disk/plain.lmdb >said 2>&1 || exit 4
+mount -t tmpfs -o size=8m,nr_inodes=4 tmpfs few || exit 97
+"$prep" pack raw/train few/x.lmdb --short-side 40 2>said; [ $? -eq 4 ] || exit 5
+END
+if unshare -rm mount -t tmpfs tmpfs /mnt 2>/dev/null; then
+    mkdir disk few
+    unshare -rm bash mounts.sh "$prep" >err 2>&1
+    code=$?
+    [ $code -eq 0 ] || fail "read-only or without i-nodes: step $code; $(tail -n 1 said)"
+    ok "read-only, no i-nodes"
+else
+    echo "skipped: read-only, no i-nodes (no mount namespace may be made here)"
+fi
+
+echo "odd places: $failures failures"
+[ "$failures" -eq 0 ]
