@@ -46,7 +46,7 @@ static void cuda_close(struct device *device)
         return;
     if (device->door && !device->settings.absent) {
         for (int i = 0; i < device->mark_count; i++)
-            door_event_close(device->door, device->marks[i]);
+            door_event_close(device->door, device->marks[i].event);
         /* Streams wait for their work before the memory that it uses goes. */
         door_stream_close(device->door, device->transfer);
         door_stream_close(device->door, device->compute);
@@ -366,22 +366,6 @@ static size_t tensor_place(const struct tensor *t, size_t at)
     return (n * area + pixel) * (size_t)graph_channels(t) + channel;
 }
 
-static void encode(enum door_type type, float value, char *to)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &value, sizeof bits);
-    if (type == DOOR_F32) {
-        memcpy(to, &value, sizeof value);
-    } else if (type == DOOR_BF16) {
-        uint16_t half = (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-        memcpy(to, &half, sizeof half);
-    } else {
-        _Float16 half = (_Float16)value;
-        memcpy(to, &half, sizeof half);
-    }
-}
-
 static int cuda_tensor_set(struct device *device, const struct tensor *t, const float *host,
                            void *memory)
 {
@@ -393,7 +377,7 @@ static int cuda_tensor_set(struct device *device, const struct tensor *t, const 
         return rc;
     memset(device->bounce, 0, bytes);
     for (size_t i = 0; i < (size_t)t->n * (size_t)t->c * (size_t)t->h * (size_t)t->w; i++)
-        encode(type, host[i], (char *)device->bounce + tensor_place(t, i) * number);
+        seeded_store(type, host[i], (char *)device->bounce + tensor_place(t, i) * number);
     return cuda_write(device, memory, device->bounce, bytes);
 }
 

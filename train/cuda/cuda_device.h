@@ -47,6 +47,11 @@ struct cuda_stage {
     struct door_event *taken;   /* what reads it is done */
 };
 
+/* A moment on the compute stream. */
+struct cuda_mark {
+    struct door_event *event;
+};
+
 struct device {
     struct device_settings settings;
     struct door *door; /* NULL: an absent device, without cuDNN to ask */
@@ -92,7 +97,7 @@ struct device {
     int walked[WALKS];
     bool recording, no_recording;
 
-    struct door_event **marks;
+    struct cuda_mark *marks;
     int mark_count;
 };
 

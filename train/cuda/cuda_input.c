@@ -87,8 +87,10 @@ static int write_table(struct device *device)
 {
     float table[TABLE_FLOATS];
 
-    for (int i = 0; i < TABLE_FLOATS; i++)
-        table[i] = (float)((i / 3 / 255.0 - picture_mean[i % 3]) / picture_deviation[i % 3]);
+    for (int byte = 0; byte < 256; byte++)
+        for (int channel = 0; channel < 3; channel++)
+            table[3 * byte + channel] =
+                (float)((byte / 255.0 - picture_mean[channel]) / picture_deviation[channel]);
     return cuda_write(device, device->table, table, sizeof table);
 }
 

@@ -9,6 +9,7 @@
  * arithmetic is f32 (graphs.h, kernels.h). Where a tensor has two readers, the normalisation adds
  * their gradients in f32 as it reads them; for others the sum is rounded to the type first.
  */
+#include <assert.h>
 #include <string.h>
 
 #include "common/err.h"
@@ -486,11 +487,13 @@ static int apply_norm(struct device *device, struct op *op)
 int cuda_forward(struct device *device, struct op *op, float *values)
 {
     const struct cuda_op *state = op->state;
-    struct binding b = {
-        .memory = {[GRAPH_X] = op->in->data, [GRAPH_Y] = op->out ? op->out->data : NULL}
-    };
+    struct binding b = {.memory = {[GRAPH_X] = op->in->data}};
     int rc;
 
+    if (op->kind == OP_LOSS)
+        return forward_loss(device, op);
+    assert(op->out);
+    b.memory[GRAPH_Y] = op->out->data;
     if (op->weight)
         b.memory[GRAPH_W] = weight_of(device, op->weight, values);
     switch (op->kind) {
@@ -517,7 +520,6 @@ int cuda_forward(struct device *device, struct op *op, float *values)
         b.memory[GRAPH_BIAS] = values + op->bias->offset;
         return run_plan(device, op, CUDA_FORWARD, &b);
     case OP_LOSS:
-        return forward_loss(device, op);
     case OP_KINDS:
         break;
     }
@@ -667,12 +669,13 @@ static int backward_loss(struct device *device, struct op *op)
 int cuda_backward(struct device *device, struct op *op, const float *values, float *gradients)
 {
     const struct cuda_op *state = op->state;
-    struct binding b = {
-        .memory = {[GRAPH_DY] = op->out ? op->out->gradients[0] : NULL,
-                   [GRAPH_INDEX] = saved(op, state->index)}
-    };
+    struct binding b = {.memory = {[GRAPH_INDEX] = saved(op, state->index)}};
     int rc;
 
+    if (op->kind == OP_LOSS)
+        return backward_loss(device, op);
+    assert(op->out);
+    b.memory[GRAPH_DY] = op->out->gradients[0];
     switch (op->kind) {
     case OP_CONV:
         return backward_weight(device, op, values, gradients);
@@ -695,7 +698,6 @@ int cuda_backward(struct device *device, struct op *op, const float *values, flo
     case OP_LINEAR:
         return backward_linear(device, op, values, gradients);
     case OP_LOSS:
-        return backward_loss(device, op);
     case OP_CONV_NORM:
     case OP_KINDS:
         break;

@@ -282,17 +282,18 @@ int cuda_mark(struct device *device, int number)
         rc = mem_grow((void **)&device->marks, (size_t)device->mark_count, (size_t)number + 1,
                       sizeof *device->marks, "marks of the profile");
         while (!rc && device->mark_count <= number)
-            if (!(rc = door_event_open(device->door, true, &device->marks[device->mark_count])))
+            if (!(rc = door_event_open(device->door, true,
+                                       &device->marks[device->mark_count].event)))
                 device->mark_count++;
     }
-    return rc ? rc : door_event_record(device->door, device->marks[number], device->compute);
+    return rc ? rc : door_event_record(device->door, device->marks[number].event, device->compute);
 }
 
 int cuda_marked(struct device *device, int number, double *seconds)
 {
     float milliseconds;
-    int rc = door_event_elapsed(device->door, device->marks[number - 1], device->marks[number],
-                                &milliseconds);
+    int rc = door_event_elapsed(device->door, device->marks[number - 1].event,
+                                device->marks[number].event, &milliseconds);
 
     if (!rc)
         *seconds = milliseconds / 1e3;

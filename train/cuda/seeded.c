@@ -60,13 +60,15 @@ double seeded_round(enum door_type type, double value)
     }
 }
 
-/* The bits of a float that TYPE holds exactly. */
+/* The bits of a number that F16 holds exactly, or that is beyond it. */
 static uint16_t half_bits(double value)
 {
     int exponent;
     uint16_t sign = signbit(value) ? 0x8000 : 0;
 
     value = fabs(value);
+    if (!(value <= 65504))
+        return (uint16_t)(sign | (isnan(value) ? 0x7E00 : 0x7C00));
     if (value < ldexp(1, -14))
         return (uint16_t)(sign | (uint16_t)ldexp(value, 24));
     double fraction = frexp(value, &exponent);
@@ -91,8 +93,8 @@ static void encode_one(enum door_type type, double value, void *out)
     float f = (float)value;
     uint32_t bits;
     uint16_t half;
-    int64_t whole = (int64_t)value;
-    int8_t byte = (int8_t)whole;
+    int64_t whole;
+    int8_t byte;
 
     switch (type) {
     case DOOR_F32:
@@ -108,12 +110,19 @@ static void encode_one(enum door_type type, double value, void *out)
         memcpy(out, &half, sizeof half);
         break;
     case DOOR_I64:
+        whole = (int64_t)value;
         memcpy(out, &whole, sizeof whole);
         break;
     default:
+        byte = (int8_t)value;
         memcpy(out, &byte, sizeof byte);
         break;
     }
+}
+
+void seeded_store(enum door_type type, double value, void *out)
+{
+    encode_one(type, isnan(value) ? value : seeded_round(type, value), out);
 }
 
 double seeded_decode(enum door_type type, const void *memory)

@@ -55,5 +55,7 @@ size_t seeded_period(const struct seeded *seeded);
 /* VALUE rounded to TYPE (to nearest, ties to even), and TYPE's bytes at MEMORY as a number. */
 double seeded_round(enum door_type type, double value);
 double seeded_decode(enum door_type type, const void *memory);
+/* VALUE, rounded to TYPE, to OUT: any float, for F32, BF16 and F16. */
+void seeded_store(enum door_type type, double value, void *out);
 
 #endif
