@@ -61,9 +61,6 @@ static void ask_all(struct rig *r, enum door_type type, enum door_cores cores)
             ask(r, GRAPH_FINALIZE, &r->model->training[i], type, cores);
             ask(r, GRAPH_APPLY, &r->model->training[i], type, cores);
         }
-    for (size_t i = 0; i < r->model->evaluation_count && !r->model->settings.fused; i++)
-        if (r->model->evaluation[i].kind == OP_CONV_NORM)
-            ask(r, GRAPH_CONV_FOLDED, &r->model->evaluation[i], type, cores);
 }
 
 static void open_fused(struct rig *r, const char *arch, int batch, int size, int candidates,
@@ -182,6 +179,21 @@ static void swap_statistics(struct graph *g)
     swap_uids(g, DOOR_NORM_FORWARD, DOOR_RUNNING_MEAN_OUT, DOOR_RUNNING_VAR_OUT);
 }
 
+static void swap_sums(struct graph *g)
+{
+    swap_uids(g, DOOR_GEN_STATS, DOOR_SUM, DOOR_SQSUM);
+}
+
+static void swap_weights(struct graph *g)
+{
+    swap_uids(g, DOOR_BN_BACKWARD_WEIGHTS, DOOR_DSCALE, DOOR_DBIAS);
+}
+
+static void swap_moments(struct graph *g)
+{
+    swap_uids(g, DOOR_BN_FINALIZE, DOOR_MEAN, DOOR_INVSTD);
+}
+
 static void subtract(struct graph *g)
 {
     for (int i = 0; i < g->graph.node_count; i++)
@@ -238,26 +250,28 @@ static const struct tampering {
     {"no relu",             GRAPH_NORM,              no_relu        },
     {"pool",                GRAPH_MAX_POOL,          pool_up        },
     {"layout of pool's dx", GRAPH_MAX_POOL_BACKWARD, other_layout   },
+    {"prologue",            GRAPH_NORM_CONV,         subtract       },
+    {"no relu before",      GRAPH_NORM_CONV,         no_relu        },
+    {"sums",                GRAPH_NORM_CONV,         swap_sums      },
+    {"sums of a gradient",  GRAPH_NORM_CONV_DATA,    swap_weights   },
+    {"dw of a norm",        GRAPH_NORM_CONV_FILTER,  no_relu        },
+    {"statistics of sums",  GRAPH_FINALIZE,          swap_moments   },
+    {"the input's rest",    GRAPH_NORM_CONV_INPUT,   subtract       },
     {"bias",                GRAPH_LINEAR,            subtract       },
-    {"folded bias",         GRAPH_CONV_FOLDED,       subtract       },
 };
 
 /* The first op of layer1 (a 3x3 convolution, a normalisation with a residual) or of the kind. */
 static const struct op *op_for(const struct model *m, enum graph_kind kind)
 {
-    bool folded = kind == GRAPH_CONV_FOLDED;
-    const struct op *list = folded ? m->evaluation : m->training;
-    size_t count = folded ? m->evaluation_count : m->training_count;
-
-    for (size_t i = 0; i < count; i++) {
-        const struct op *op = &list[i];
+    for (size_t i = 0; i < m->training_count; i++) {
+        const struct op *op = &m->training[i];
 
         if ((kind <= GRAPH_CONV_FILTER && op->kind == OP_CONV && op->kernel == 3) ||
             ((kind == GRAPH_NORM || kind == GRAPH_NORM_BACKWARD) && op->kind == OP_NORM &&
              op->residual && op->out->readers == 2) ||
             (kind >= GRAPH_MAX_POOL && kind <= GRAPH_MAX_POOL_PLAIN && op->kind == OP_MAX_POOL) ||
             (kind == GRAPH_LINEAR && op->kind == OP_LINEAR) ||
-            (folded && op->kind == OP_CONV_NORM && op->kernel == 3))
+            (kind >= GRAPH_FINALIZE && op->kind == OP_NORM_CONV && op->kernel == 3))
             return op;
     }
     return NULL;
@@ -272,7 +286,7 @@ static void test_wrong_plans(void)
         char engine[160];
         struct rig r;
 
-        open_rig(&r, "resnet18", 3, 64, 2);
+        open_fused(&r, "resnet18", 3, 64, 2, t->kind >= GRAPH_FINALIZE);
         ask(&r, t->kind, op_for(r.model, t->kind), DOOR_F16, DOOR_CORES_PREFER);
         CHECK_INT(plan_store_complete(r.store), 0);
         CHECK(plan_store_plan(r.store, 0) != NULL);

@@ -16,11 +16,6 @@
 #include "train/cuda/devices.h"
 #include "train/cuda/seeded.h"
 
-/* Workspace that one convolution may ask for: what the largest of ResNet-152 at 256 pictures needs
- * on any device of the table, and a little. */
-#define WORKSPACE_16_BITS ((size_t)64 << 20)
-#define WORKSPACE_F32 ((size_t)640 << 20)
-
 size_t cuda_align(size_t bytes)
 {
     return (bytes + 255) / 256 * 256;
@@ -87,11 +82,7 @@ static void find_types(struct device *device, const struct device_settings *sett
         device->kernel = KERNEL_BF16;
         break;
     }
-    device->wish = (struct door_wish){
-        .workspace_cap = device->type == DOOR_F32 ? WORKSPACE_F32 : WORKSPACE_16_BITS,
-        .deterministic = settings->deterministic,
-        .cores = precision == PRECISION_F32 ? DOOR_CORES_NEVER : DOOR_CORES_PREFER,
-    };
+    device->cores = precision == PRECISION_F32 ? DOOR_CORES_NEVER : DOOR_CORES_PREFER;
 }
 
 /* The door of a device that is there, or of one to plan for: then without a door where there is no

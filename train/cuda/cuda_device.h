@@ -57,7 +57,7 @@ struct device {
     struct door *door; /* NULL: an absent device, without cuDNN to ask */
     enum door_type type;
     enum kernel_type kernel;
-    struct door_wish wish;
+    enum door_cores cores; /* that plans may use */
     struct plan_store *store;
     int tested; /* plans of the store that have shown what they compute */
     struct cuda_op *ops;

@@ -17,11 +17,6 @@
 #include "train/cuda/cuda_device.h"
 #include "train/cuda/self_test.h"
 
-/* What other graphs than convolutions may ask for: about a megabyte is seen. */
-#define SMALL_WORKSPACE ((size_t)16 << 20)
-/* And those that keep a gradient in f32 on the way: 414 MB for 256 pictures. */
-#define FUSED_WORKSPACE ((size_t)512 << 20)
-
 /* ---- graphs ---- */
 
 #define NO_GRAPH GRAPH_KINDS
@@ -85,14 +80,7 @@ static int check_channels(const struct op *op)
 
 static struct door_wish wish_of(const struct device *device, enum graph_kind kind)
 {
-    struct door_wish wish = device->wish;
-
-    if (kind == GRAPH_NORM_CONV_DATA)
-        wish.workspace_cap = FUSED_WORKSPACE;
-    else if (kind != GRAPH_NORM_CONV && kind != GRAPH_NORM_CONV_FILTER && kind != GRAPH_CONV &&
-             kind != GRAPH_CONV_DATA && kind != GRAPH_CONV_FILTER)
-        wish.workspace_cap = SMALL_WORKSPACE;
-    return wish;
+    return graph_wish(kind, device->type, device->cores, device->settings.deterministic);
 }
 
 /* Ask for the plans of OP. */

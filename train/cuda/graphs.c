@@ -27,7 +27,6 @@ const char *const graph_kind_names[GRAPH_KINDS] = {
     [GRAPH_LINEAR] = "linear forward",
     [GRAPH_LINEAR_DATA] = "linear backward data",
     [GRAPH_LINEAR_FILTER] = "linear backward filter",
-    [GRAPH_CONV_FOLDED] = "conv + bias",
     [GRAPH_FINALIZE] = "norm statistics",
     [GRAPH_APPLY] = "norm apply",
     [GRAPH_NORM_CONV] = "norm + relu > conv forward",
@@ -48,7 +47,6 @@ static const enum op_kind kind_ops[GRAPH_KINDS] = {
     [GRAPH_LINEAR] = OP_LINEAR,
     [GRAPH_LINEAR_DATA] = OP_LINEAR,
     [GRAPH_LINEAR_FILTER] = OP_LINEAR,
-    [GRAPH_CONV_FOLDED] = OP_CONV_NORM,
     [GRAPH_FINALIZE] = OP_NORM_CONV,
     [GRAPH_APPLY] = OP_NORM,
     [GRAPH_NORM_CONV] = OP_NORM_CONV,
@@ -265,25 +263,6 @@ static void make_conv_filter(struct graph *g, const struct op *op)
     node->uids[DOOR_DW] = add_filter(g, direct ? GRAPH_DW : 0, DOOR_F32, op);
     if (!direct)
         add_pointwise(g, DOOR_IDENTITY, node->uids[DOOR_DW], 0, GRAPH_DW, DOOR_F32);
-}
-
-static void make_conv_folded(struct graph *g, const struct op *op)
-{
-    struct door_node *node = add_conv(g, DOOR_CONV_FORWARD, op);
-    int64_t y;
-
-    node->uids[DOOR_X] = add_activation(g, GRAPH_X, op->in);
-    node->uids[DOOR_W] = add_filter(g, GRAPH_W, g->type, op);
-    y = add_activation(g, 0, op->out);
-    g->tensors[g->graph.tensor_count - 1].type = DOOR_F32;
-    node->uids[DOOR_Y] = y;
-    if (op->residual)
-        y = add_pointwise(g, DOOR_ADD, y, add_activation(g, GRAPH_RESIDUAL, op->residual), 0,
-                          DOOR_F32);
-    y = add_pointwise(g, DOOR_ADD, y, add_channels(g, GRAPH_BIAS, op->out->c),
-                      op->relu ? 0 : GRAPH_Y, op->relu ? DOOR_F32 : g->type);
-    if (op->relu)
-        add_pointwise(g, DOOR_RELU_FWD, y, 0, GRAPH_Y, g->type);
 }
 
 struct channel_role {
@@ -561,7 +540,6 @@ int graph_make(struct graph *out, enum graph_kind kind, const struct op *op, enu
         [GRAPH_LINEAR] = make_linear,
         [GRAPH_LINEAR_DATA] = make_linear,
         [GRAPH_LINEAR_FILTER] = make_linear,
-        [GRAPH_CONV_FOLDED] = make_conv_folded,
         [GRAPH_FINALIZE] = make_finalize,
         [GRAPH_APPLY] = make_apply,
         [GRAPH_NORM_CONV] = make_conv,
@@ -638,8 +616,7 @@ struct door_wish graph_wish(enum graph_kind kind, enum door_type type, enum door
     if (kind == GRAPH_NORM_CONV_DATA)
         mib = 512; /* the gradient behind the ReLU in f32 */
     else if (kind_ops[kind] == OP_CONV || kind == GRAPH_NORM_CONV ||
-             kind == GRAPH_NORM_CONV_FILTER || kind_ops[kind] == OP_CONV_NORM ||
-             (kind_ops[kind] == OP_LINEAR && type == DOOR_F32))
+             kind == GRAPH_NORM_CONV_FILTER || (kind_ops[kind] == OP_LINEAR && type == DOOR_F32))
         mib = type != DOOR_F32 ? 64 : cores == DOOR_CORES_NEVER ? 512 : 640;
     return (struct door_wish){
         .workspace_cap = mib << 20, .deterministic = deterministic, .cores = cores};

@@ -56,10 +56,6 @@ enum graph_kind {
     GRAPH_LINEAR,        /* OP_LINEAR, in: X, W, BIAS; out: Y (f32) */
     GRAPH_LINEAR_DATA,   /* OP_LINEAR, in: DY, W; out: DX */
     GRAPH_LINEAR_FILTER, /* OP_LINEAR, in: X, DY; out: DW. The bias's: kernel_bias_gradient */
-    /* OP_CONV_NORM, in: X, W (each filter times gamma / sqrt(var + epsilon), of TYPE), BIAS (f32:
-     * beta - mean * gamma / sqrt(var + epsilon)) [, RESIDUAL]; out: Y = [relu](conv + BIAS [+
-     * RESIDUAL]). */
-    GRAPH_CONV_FOLDED,
     /* OP_NORM_CONV or OP_NORM, in: SUM, SQSUM, GAMMA, BETA, RUNNING_MEAN, RUNNING_VAR; COUNT (i64),
      * EPSILON, MOMENTUM; out: MEAN, INVSTD, RUNNING_MEAN_OUT, RUNNING_VAR_OUT, EQ_SCALE, EQ_BIAS.
      */
