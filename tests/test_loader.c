@@ -579,7 +579,7 @@ static void bad_label(void)
     for (uint32_t record = 18; record < 21; record += 2) { /* labels 1 and 0 */
         struct loader_settings settings = validation_settings();
         struct dataset *dataset;
-        struct loader *loader;
+        struct loader *loader = NULL;
         uint8_t *bytes;
         size_t size;
         struct picture picture = {0};

@@ -212,6 +212,10 @@ static int cuda_reserve(struct device *device, const struct parameter *parameter
     *out = (struct backend_memory){.capped = !device->door};
     for (int slot = 0; device->store && slot < plan_store_count(device->store); slot++)
         out->capped |= !plan_store_plan(device->store, slot);
+    /* cuda_bounce, when the largest parameter passes. */
+    for (size_t i = 0; i < count; i++)
+        if (parameters[i].stored * sizeof(float) > out->pinned)
+            out->pinned = parameters[i].stored * sizeof(float);
     rc = cuda_step_open(device, parameters, count, floats, training, plan_only, out);
     return rc ? rc : cuda_input_open(device, &out->staging, &out->pinned, packed_bytes, plan_only);
 }
