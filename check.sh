@@ -27,7 +27,18 @@ check() {
 }
 
 mkdir -p build-check
+# What the fault suites counted, summed up from what the tests of NAME said (tests/README.md, "Faults").
+count_faults() {
+    awk -F ': ' '/^(kill points|errors injected|power-loss states): [0-9]+$/ { sum[$1] += $2 }
+        /^damages: [0-9]+ found of [0-9]+$/ { split($2, n, " "); found += n[1]; all += n[4] }
+        END { for (name in sum) print name ": " sum[name]; print "damages: " found " found of " all }' \
+        "build-check/$1/Testing/Temporary/LastTest.log" | sort
+    grep -ohE 'mutants: [0-9]+ of [0-9]+ killed' tests/README.md | sed 's/$/ (tests\/crash\/mutants.sh, when it was last run)/'
+}
+
 check release default
+mapfile -t faults < <(count_faults release)
+summary+=("${faults[@]}")
 if [ "${1:-}" != quick ]; then
     # clang's build shows other warnings; what its code does is tested but for the long whole-program scripts.
     CC=clang CXX=clang++ check clang default -DWITH_CUDA=OFF -- -LE long

@@ -95,6 +95,29 @@ cp -r plain.lmdb extra.lmdb && cp plain.lmdb/shard-00000.mdb extra.lmdb/shard-00
 run 3 verify extra.lmdb
 ok "shards that do not belong"
 
+# Too few descriptors, too little address space, no second thread: an error of one line, or the same bytes with less.
+# (Below some limit the system cannot start the program at all: 127.)
+limited() { # OPTION VALUE
+    rm -rf l.lmdb
+    (ulimit "$1" "$2" && exec timeout 20 "$prep" pack raw/train l.lmdb --short-side 40 --jobs 2) >out 2>err
+    code=$?
+    case $code in
+    0) diff -r plain.lmdb l.lmdb >/dev/null || fail "ulimit $1 $2: other bytes" ;;
+    4 | 5) ;;
+    1 | 127) grep -q 'error while loading' err || fail "ulimit $1 $2: exit $code" ;;
+    *) fail "ulimit $1 $2: exit $code" ;;
+    esac
+    codes="$codes $code"
+    run 0 pack raw/train l.lmdb --short-side 40
+    diff -r plain.lmdb l.lmdb >/dev/null || fail "ulimit $1 $2, then again: other bytes"
+}
+codes=
+for number in 4 5 6 7 8 9 10 12 16; do limited -n $number; done
+ok "few descriptors:$codes"
+codes=
+for kilobytes in 30000 60000 80000 100000 120000 140000 160000 200000 250000 300000 400000; do limited -v $kilobytes; done
+ok "little address space:$codes"
+
 # In a mount namespace of our own: a folder that is read-only, one without i-nodes.
 cat >mounts.sh <<'END'
 prep=$1

@@ -244,8 +244,10 @@ static int keep_previous(const struct folder *folder)
         return err_errno("cannot link %s to %s", folder->newest, partial);
     }
     rc = rename_file(partial, folder->previous);
-    /* Where both are one file already, rename leaves both names. */
-    return rc ? rc : files_remove(partial);
+    /* Where both are one file already, rename leaves both names; as it does where it fails. */
+    if (unlink(partial) && errno != ENOENT && !rc)
+        rc = err_errno("cannot remove %s", partial);
+    return rc;
 }
 
 /* The next file, which is verified, becomes the newest, and the newest the previous one. */

@@ -368,6 +368,11 @@ static void fail_once(struct engine *engine, const struct place *place, long i)
     int code = run(engine->scenario, place, &fault, NULL);
     if (code != 0 && code != ERR_IO)
         report(engine, place, "%s: the run ends with %d", text, code);
+    /* One that fails takes its temporary files with it: on a full disk they would be in the way. */
+    char left[FILES_PATH_SIZE];
+    if (!forever && engine->kinds[at] != CALL_UNLINK &&
+        folder_finds(place->work, ".partial", left, sizeof left))
+        report(engine, place, "%s: %s is left", text, left);
     recover(engine, place, text, code == 0 && engine->scenario->leftovers);
     atomic_fetch_add(&engine->counts->done, 1);
 }

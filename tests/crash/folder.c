@@ -150,3 +150,24 @@ bool folder_same(const char *expected, const char *found, bool extra, char *out,
     files_list_release(&names[1]);
     return same;
 }
+
+bool folder_finds(const char *folder, const char *part, char *out, size_t size)
+{
+    struct files_list names;
+    struct stat status;
+    char inner[FILES_PATH_SIZE];
+    bool found = false;
+    if (!list(folder, &names))
+        return false;
+    for (size_t i = 0; i < names.count && !found; i++) {
+        if (files_join(inner, folder, names.names[i]) || lstat(inner, &status))
+            continue;
+        found = strstr(names.names[i], part) != NULL;
+        if (found)
+            snprintf(out, size, "%s", inner);
+        else if (S_ISDIR(status.st_mode))
+            found = folder_finds(inner, part, out, size);
+    }
+    files_list_release(&names);
+    return found;
+}

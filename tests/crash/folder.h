@@ -16,4 +16,7 @@ bool folder_copy(const char *from, const char *to);
  * they are the same). With EXTRA, FOUND may hold more names. */
 bool folder_same(const char *expected, const char *found, bool extra, char *out, size_t size);
 
+/* A path below FOLDER whose last name has PART in it goes to OUT; false: there is none. */
+bool folder_finds(const char *folder, const char *part, char *out, size_t size);
+
 #endif
