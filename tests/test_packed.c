@@ -66,7 +66,7 @@ static void check_picture(struct fixture *f, int row, const struct pixels *pictu
                           const struct augment_plan *plan)
 {
     size_t bytes = 3 * (size_t)f->size * (size_t)f->size;
-    uint8_t *expected = malloc(bytes), *got = malloc(bytes);
+    uint8_t *expected = calloc(bytes, 1), *got = malloc(bytes);
 
     f->packed.bytes = atomic_load(&f->block.used);
     CHECK(f->packed.bytes <= f->block.capacity);
@@ -106,7 +106,7 @@ static void training_crops_are_the_cpus(void)
             for (int h = 0; h < SIDES; h++) {
                 struct pixels picture = picture_of(sides[w], sides[h], (uint32_t)(w * h));
                 struct crop crop =
-                    augment_random_crop(3, 1, (uint64_t)(w * 100 + h), sides[w], sides[h]);
+                    augment_random_crop(3, 1, (uint64_t)w * 100 + (uint64_t)h, sides[w], sides[h]);
                 struct augment_plan plan;
 
                 crop.flip = (w + h) % 2;

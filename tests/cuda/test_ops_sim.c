@@ -3,4 +3,4 @@
  * ResNet has, in every precision, against `ref`.
  */
 #include "tests/cuda/rig_rows.h"
-#include "tests/test_ops.c"
+#include "tests/test_ops.c" /* NOLINT(bugprone-suspicious-include) */

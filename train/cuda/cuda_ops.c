@@ -181,7 +181,7 @@ static size_t workspace_of(const struct device *device, const struct cuda_op *st
 
 static void find_saved(struct cuda_op *state, struct op *op, bool training)
 {
-    const size_t channels = op->in ? (size_t)op->in->c * sizeof(float) : 0;
+    const size_t channels = (size_t)op->in->c * sizeof(float);
 
     if (op->kind == OP_NORM || op->kind == OP_NORM_CONV) {
         state->mean = add_saved(op, channels);
@@ -304,6 +304,7 @@ static int launched(struct device *device, int code, const struct op *op)
 /* A weight as convolutions read it. */
 static void *weight_of(const struct device *device, const struct parameter *p, const float *values)
 {
+    assert(p);
     return device->type == DOOR_F32 ? (void *)(values + p->offset)
                                     : (char *)device->copy + 2 * p->offset;
 }
