@@ -70,7 +70,7 @@ static void open_fused(struct rig *r, const char *arch, int batch, int size, int
         .arch = arch, .classes = 10, .batch = batch, .image_size = size, .fused = fused};
     struct plan_store_settings settings = {.folder = "", .candidates = candidates, .threads = 2};
 
-    *r = (struct rig){NULL};
+    *r = (struct rig){.model = NULL};
     sim_set_seed(1);
     CHECK_INT(door_open(&r->door, 0), 0);
     CHECK_INT(model_open(&r->model, &model), 0);

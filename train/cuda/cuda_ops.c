@@ -402,7 +402,7 @@ static int forward_apply(struct device *device, struct op *op, float *values)
     return rc ? rc : run_plan(device, op, CUDA_FORWARD, &b);
 }
 
-static int forward_norm_conv(struct device *device, struct op *op, float *values)
+static int forward_norm_conv(struct device *device, struct op *op, float *values, void *weight)
 {
     const struct cuda_op *state = op->state;
     void *scale = saved(op, state->scale), *shift = saved(op, state->shift);
@@ -410,7 +410,7 @@ static int forward_norm_conv(struct device *device, struct op *op, float *values
         .memory = {
                    [GRAPH_X] = op->in->data,
                    [GRAPH_Y] = op->out->data,
-                   [GRAPH_W] = weight_of(device, op->weight, values),
+                   [GRAPH_W] = weight,
                    [GRAPH_EQ_SCALE] = scale,
                    [GRAPH_EQ_BIAS] = shift,
                    }
@@ -490,7 +490,7 @@ int cuda_forward(struct device *device, struct op *op, float *values)
         bind_sums(device, op->out, &b);
         return run_plan(device, op, CUDA_FORWARD, &b);
     case OP_NORM_CONV:
-        return forward_norm_conv(device, op, values);
+        return forward_norm_conv(device, op, values, b.memory[GRAPH_W]);
     case OP_CONV_NORM:
         rc = run_plan(device, op, CUDA_FORWARD, &b);
         return rc ? rc : apply_norm(device, op);

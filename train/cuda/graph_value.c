@@ -365,10 +365,10 @@ static struct number norm_forward(struct graph_values *v, int node, enum door_ro
     bool training = v->graph->nodes[node].training;
     double count = values_of_channel(tensor_of(v, node, DOOR_X));
     struct number mean, invstd;
-    struct memory *m = NULL;
 
     if (training) {
-        m = statistics(v, node, channel);
+        const struct memory *m = statistics(v, node, channel);
+
         mean = m->first;
         invstd = inverse_of(m->second, channel_part(v, node, DOOR_EPSILON, 0));
     } else {
@@ -384,7 +384,7 @@ static struct number norm_forward(struct graph_values *v, int node, enum door_ro
         return moved(v, node, DOOR_RUNNING_MEAN_IN, channel, mean);
     case DOOR_RUNNING_VAR_OUT:
         return moved(v, node, DOOR_RUNNING_VAR_IN, channel,
-                     times(m->second, exactly(count / (count - 1))));
+                     times(statistics(v, node, channel)->second, exactly(count / (count - 1))));
     default:
         return plus(times(times(minus(part(v, node, DOOR_X, i), mean), invstd),
                           channel_part(v, node, DOOR_SCALE, channel)),

@@ -220,7 +220,7 @@ static void assign_input(struct seeded *s, const struct door_graph *graph,
         s->kind = SEEDED_POSITIVE;
         s->factor = 2 * SEEDED_COUNT;
     } else if (role == DOOR_SUM) {
-        s->factor = SEEDED_COUNT / 2;
+        s->factor = 0.5 * SEEDED_COUNT;
     }
 }
 
@@ -280,7 +280,7 @@ static int index_value(const struct seeded *s, size_t at)
 double seeded_value(const struct seeded *seeded, size_t at)
 {
     const struct seeded *s = seeded;
-    int entry = s->table[(at + s->shift) % SEEDED_PERIOD];
+    double entry = s->table[(at + s->shift) % SEEDED_PERIOD];
 
     switch (s->kind) {
     case SEEDED_SIGNED:

@@ -301,7 +301,7 @@ static int reject_jobs(struct plan_store *store, struct job **jobs, int *count)
 int self_test_run(struct plan_store *store)
 {
     int slots = plan_store_count(store), count, made = 0, rc = 0;
-    struct job **jobs = mem_array((size_t)slots, sizeof *jobs, "the self-test");
+    struct job **jobs = mem_array((size_t)slots, sizeof(struct job *), "the self-test");
     double start = work_seconds();
     int64_t values = 0;
 
