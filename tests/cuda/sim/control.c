@@ -50,8 +50,10 @@ static uint64_t number(const char *name, uint64_t otherwise)
 /* A program that did what it may not do does not end well, whatever it made of the error. */
 static void leave(void)
 {
-    if (control.trace)
+    if (control.trace) {
+        fprintf(control.trace, "work %llu\n", (unsigned long long)control.counts[WORK]);
         fclose(control.trace);
+    }
     if (control.fault[0]) {
         fflush(NULL);
         _exit(SIM_EXIT);

@@ -1,0 +1,173 @@
+#!/usr/bin/env bash
+# Whole runs of `train --device cuda` on the simulated device (train_sim): losses against --device ref, resume bit for
+# bit, the same bytes under 40 schedules, failures by script, and broken backends (broken_sim/), which must be caught.
+# usage: test_train_sim.sh BUILD DATA [SEEDS]
+set -u
+source=$(realpath "$(dirname "$0")/../..")
+build=$(realpath "$1")
+seeds=${3:-40}
+[ -x "$build/prep" ] && [ -x "$build/train_sim" ] || { echo "skipped: prep or train_sim is not built"; exit 77; }
+command -v python3 >/dev/null || { echo "skipped: no python3"; exit 77; }
+work=$(mktemp -d "${TMPDIR:-/tmp}/imagenet-sim-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+export XDG_CACHE_HOME=$work/cache SIM_SEED=2
+
+: >"$work/failures"
+# Two things run at a time, so failures are counted in a file.
+fail() { echo "FAIL $*" | tee -a "$work/failures"; }
+expect() { # CODE NAME COMMAND...
+    local code=$1 name=$2 got=0
+    shift 2
+    "$@" >"$name.out" 2>"$name.err" || got=$?
+    [ "$got" -eq "$code" ] || { fail "$name: exit $got, not $code"; tail -n 3 "$name.err"; }
+}
+says() { grep -qE -- "$2" "$1" || { fail "$1 does not say: $2"; tail -n 3 "$1"; }; }
+# The network begins with 0 in the last normalisation of each block: it stands small changes, so that 20 steps tell
+# rounding from mistakes.
+trained() { # PROGRAM OPTIONS...
+    local program=$1
+    shift
+    "$program" --db train.lmdb --arch resnet18 --zero-gamma --image-size 32 --batch-size 8 --epochs 1 --seed 5 \
+        --lr 0.01 --threads 1 --workers 1 --no-first-validation --keep 1 "$@"
+}
+# Training losses of a run, one a line.
+losses() { sed -n '/"split": "train"/s/.*"loss": \([-0-9.e+a-zA-Z]*\).*/\1/p' "runs/$1/metrics.jsonl"; }
+# COUNT losses of run ONE and of run TWO agree within TOLERANCE (relative).
+agree() { # ONE TWO COUNT TOLERANCE
+    paste <(losses "$1" | head -n "$3") <(losses "$2" | head -n "$3") | python3 -c '
+import sys
+lines = [tuple(map(float, l.split())) for l in sys.stdin]
+worst = max([abs(a - b) / abs(b) if a == a else 9e9 for a, b in lines], default=9e9)
+print(f"     losses of {len(lines)} steps agree within {worst:.1e}")
+sys.exit(not (len(lines) == int(sys.argv[1]) and worst <= float(sys.argv[2])))' "$3" "$4"
+}
+forget() { rm -rf "checkpoints/$1" "runs/$1"; }
+
+expect 0 sample "$build/prep" sample raw --classes 3 --train-per-class 54 --val-per-class 3 --seed 3
+expect 0 pack "$build/prep" pack raw/train train.lmdb --short-side 40
+
+echo "-- 20 steps against ref"
+expect 0 ref trained "$build/train_sim" --device ref --name ref &
+expect 0 f32 trained "$build/train_sim" --device cuda --precision f32 --name f32
+wait
+says f32.err 'device: simulated sm_90'
+agree f32 ref 20 1e-4 || fail "f32: other losses than ref"
+forget f32
+expect 0 ref-slow trained "$build/train_sim" --device ref --lr 1e-4 --name ref-slow &
+for precision in bf16 fp16; do
+    expect 0 $precision trained "$build/train_sim" --device cuda --precision $precision --lr 1e-4 --name $precision
+done
+wait
+for precision in bf16 fp16; do
+    agree $precision ref-slow 20 2e-2 || fail "$precision: other losses than ref"
+    forget $precision
+done
+
+echo "-- resume, bit for bit"
+resume_exactly() { # PRECISION
+    local precision=$1
+    exact() { trained "$build/train_sim" --device cuda --deterministic --precision "$precision" "$@"; }
+    expect 0 "straight-$precision" exact --max-steps 6 --name "straight-$precision"
+    expect 0 "stop-$precision" exact --max-steps 2 --name "stop-$precision"
+    expect 0 "stop-$precision-on" exact --max-steps 6 --name "stop-$precision"
+    says "stop-$precision-on.err" 'going on from'
+    cmp -s "checkpoints/straight-$precision/checkpoint.pth" "checkpoints/stop-$precision/checkpoint.pth" || fail "resumed in $precision: other bits"
+    forget "stop-$precision"
+}
+resume_exactly f32 &
+resume_exactly bf16
+wait
+
+echo "-- $seeds schedules"
+run_seed() { # SEED
+    local name=seed-$1
+    SIM_SEED=$1 trained "$build/train_sim" --device cuda --deterministic --precision f32 --max-steps 3 --name "$name" \
+        >"$name.out" 2>"$name.err" || echo "seed $1: exit $?: $(tail -n 1 "$name.err")"
+    sha256sum <"checkpoints/$name/checkpoint.pth" >"$name.sum"
+    losses "$name" >"$name.losses"
+    forget "$name"
+}
+export -f run_seed trained losses forget
+export build
+seq 0 $((seeds - 1)) | xargs -P 2 -n 1 bash -c 'run_seed "$0"' >seeds.log 2>&1
+[ -s seeds.log ] && { fail "a schedule failed"; head -n 3 seeds.log; }
+for seed in $(seq 1 $((seeds - 1))); do
+    cmp -s seed-0.losses "seed-$seed.losses" || fail "schedule $seed: other losses"
+    sed -n '1p' "seed-$seed.sum" | cmp -s - seed-0.sum || fail "schedule $seed: another checkpoint"
+done
+
+echo "-- failures by script"
+failing() { # CODE NAME "NAME=VALUE" OPTIONS...
+    local code=$1 name=$2 setting=$3
+    shift 3
+    expect "$code" "$name" env "$setting" bash -c 'trained "$@"' - "$build/train_sim" --device cuda --deterministic \
+        --precision f32 --name "$name" "$@"
+}
+failing 7 no-device SIM_DEVICES=0
+says no-device.err 'no GPU'
+failing 7 old-device SIM_SM=75
+says old-device.err 'compute capability 7.5'
+failing 5 small-device SIM_MEMORY=100000000
+says small-device.err 'memory|fits'
+[ ! -e checkpoints/small-device/checkpoint.pth ] || fail "small-device: it trained"
+failing 5 refused-memory SIM_FAIL=alloc:3
+failing 7 lost SIM_FAIL=capture_launch:3:sticky --max-steps 6 --checkpoint-steps 2
+says lost.err 'the GPU is lost'
+failing 0 lost-on SIM_FAIL= --max-steps 6 --name lost
+cmp -s checkpoints/{straight-f32,lost}/checkpoint.pth || fail "lost, then gone on: other bits"
+forget lost
+# The last pieces of work of a run of 3 steps: its end is found with a trace.
+SIM_TRACE=trace trained "$build/train_sim" --device cuda --deterministic --precision f32 --max-steps 3 --name traced >traced.out 2>&1
+total=$(sed -n 's/^work \([0-9]*\)$/\1/p' trace)
+grep -q '^capture_launch' trace || fail "no step was recorded as one piece"
+failing 7 broken-work SIM_FAIL=work:$((total - 3)) --max-steps 3
+says broken-work.err 'the GPU is lost'
+failing 7 hang SIM_FAIL=hang:$((total - 3)) --max-steps 3
+says hang.err 'the GPU is lost'
+# A step that cannot be recorded is queued call by call.
+failing 0 not-recorded SIM_FAIL=capture_begin:1 --max-steps 6 --name not-recorded
+says not-recorded.err 'not recorded as one piece'
+cmp -s checkpoints/{straight-f32,not-recorded}/checkpoint.pth || fail "not recorded: other bits"
+forget not-recorded
+
+echo "-- the steady loop allocates nothing"
+awk '/^capture_launch/ { launches++ } launches == 1 && /^(alloc|host_alloc|stream_open|event_open|plans_open) / { print; n++ }
+    END { exit n > 0 }' trace || fail "something was allocated between two recorded steps"
+
+echo "-- broken backends"
+command_of() { ninja -C "$build" -t commands "$1" 2>/dev/null | tail -n 1; }
+link=$(command_of train_sim | sed 's/^: && //; s/ && :$//')
+[ -e "$build/build.ninja" ] && [ -n "$link" ] || { echo "     left out: the build is not ninja's"; link=; }
+try_variant() { # SED FILE
+    local name file seed how changed object compile rc
+    name=$(basename "$1" .sed)
+    read -r _ file seed how _ <"$1"
+    mkdir -p "$name"
+    sed -f "$1" "$source/$file" >"$name/$(basename "$file")"
+    changed=$(diff "$source/$file" "$name/$(basename "$file")" | grep -c '^<')
+    [ "$changed" -ge 1 ] && [ "$changed" -le 2 ] || { fail "$name changes $changed lines of $file"; return; }
+    object=CMakeFiles/train_lib.dir/$file.o
+    compile=$(command_of "$object")
+    compile=${compile/ -o $object/ -o $work\/$name\/broken.o}
+    compile=${compile/ -c $source\/$file/ -c $work\/$name\/$(basename "$file")}
+    (cd "$build" && eval "$compile" && eval "${link/ -o train_sim / $work/$name/broken.o -o $work/$name/train_sim }") \
+        >"$name/build.log" 2>&1 || { fail "$name cannot be built"; tail -n 3 "$name/build.log"; return; }
+    SIM_SEED=$seed trained "$name/train_sim" --device cuda --precision f32 --max-steps 4 --name "$name" >"$name.out" \
+        2>"$name.err"
+    rc=$?
+    case $how in
+    race:) [ $rc -eq 86 ] && grep -q 'sim: fault: race: ' "$name.err" ;;
+    error:) [ $rc -ne 0 ] && [ $rc -lt 128 ] ;;
+    numbers:) [ $rc -ne 0 ] || ! agree "$name" ref 4 1e-4 >"$name.agree" ;;
+    esac || { fail "$name was not caught (exit $rc)"; tail -n 2 "$name.err"; return; }
+    echo "ok   $name caught: $( (grep -m1 -E 'sim: fault|error: ' "$name.err" || cat "$name.agree") | cut -c1-110)"
+    forget "$name"
+    rm -rf "$name"
+}
+export -f try_variant command_of fail agree
+export source link work
+[ -n "$link" ] && printf '%s\n' "$source"/tests/cuda/broken_sim/*.sed | xargs -P 2 -n 1 bash -c 'try_variant "$0"'
+failures=$(wc -l <"$work/failures" 2>/dev/null || echo 0)
+echo "train on the simulated device: $failures failures"
+[ "$failures" -eq 0 ]
