@@ -65,7 +65,7 @@ static int take_row(struct devkit *devkit, size_t row, const struct meta_mat_row
     if (from->id < 1 || from->id > META_MAT_ROW_LIMIT)
         return err_set(ERR_INPUT, "synsets(%zu).ILSVRC2012_ID is %u, not in 1..%d", row + 1,
                        from->id, META_MAT_ROW_LIMIT);
-    if (from->wnid_length > sizeof from->wnid || !is_wnid(from->wnid, from->wnid_length))
+    if (!is_wnid(from->wnid, from->wnid_length))
         return err_set(ERR_INPUT, "synsets(%zu).WNID is not n and 8 digits", row + 1);
     if (from->words_length >= sizeof from->words || !is_clean_utf8(from->words, from->words_length))
         return err_set(ERR_INPUT, "synsets(%zu).words is not UTF-8 of at most %d bytes", row + 1,

@@ -241,6 +241,9 @@ static void reading_never_blocks(void)
     CHECK_INT(files_read(path, 100, &bytes, &size), -ERR_INPUT);
     CHECK_HAS(err_text(), "not a regular file");
     CHECK_INT(files_read(test_folder(), 100, &bytes, &size), -ERR_INPUT);
+    /* A file that is longer than it says. */
+    CHECK_INT(files_read("/proc/self/status", 1 << 20, &bytes, &size), -ERR_INPUT);
+    CHECK_HAS(err_text(), "changed its size");
     path_in_test_folder(path, "absent");
     CHECK_INT(files_read(path, 100, &bytes, &size), -ERR_IO);
 }

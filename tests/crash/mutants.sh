@@ -6,8 +6,12 @@ set -u
 folder=$(mkdir -p "$1" && realpath "$1")
 only=${2:-}
 source=$(realpath "$(dirname "$0")/../..")
-mkdir -p "$folder/source"
-(cd "$source" && git ls-files -co --exclude-standard -z | tar -c --null -T - -f -) | tar -x -C "$folder/source" || exit 1
+# Only what differs is copied, with the date of today: what did not change is not built again.
+mkdir -p "$folder/source" && rm -rf "$folder/new" && mkdir "$folder/new"
+(cd "$source" && git ls-files -co --exclude-standard -z | tar -c --null -T - -f -) | tar -x -C "$folder/new" || exit 1
+(cd "$folder/new" && find . -type f -print0) | while IFS= read -r -d '' file; do
+    cmp -s "$folder/new/$file" "$folder/source/$file" || { mkdir -p "$folder/source/${file%/*}" && cp "$folder/new/$file" "$folder/source/$file"; }
+done
 build=$folder/source/build/mutants
 cmake -S "$folder/source" -B "$build" -G Ninja -DWITH_CUDA=OFF -DWERROR=OFF -DTEST_DATA="$source/../shared/data" >"$folder/log" 2>&1 || { tail "$folder/log"; exit 1; }
 mutants=$(grep -v '^#' "$source/tests/crash/mutants.tsv")
@@ -17,7 +21,7 @@ cmake --build "$build" -j 2 --target $targets >"$folder/log" 2>&1 || { tail "$fo
 killed=0 all=0
 survivors=()
 # The command of a mutant, in at most two minutes.
-run() { (cd "$build" && timeout 120 bash -c "$1") >"$folder/said" 2>&1; }
+run() { (cd "$build" && timeout 120 bash -c "$1") >"$folder/said" 2>&1; } 2>/dev/null
 while IFS=$'\t' read -r name file expression target command; do
     case $name in *"$only"*) ;; *) continue ;; esac
     all=$((all + 1))
