@@ -42,6 +42,6 @@ done <<<"$mutants"
 # All is as it was.
 # shellcheck disable=SC2086
 cmake --build "$build" -j 2 --target $targets >"$folder/log" 2>&1
-printf 'SURVIVED %s\n' "${survivors[@]}"
+[ ${#survivors[@]} -eq 0 ] || printf 'SURVIVED %s\n' "${survivors[@]}"
 echo "mutants: $killed of $all killed"
 [ "$killed" -eq "$all" ]
