@@ -120,8 +120,13 @@ int config_read(const char *path, const struct opts_row *rows, void *settings, c
     int rc = files_read(path, CONFIG_LIMIT, &bytes, &size);
     if (rc)
         return rc;
-    json_t *root = json_loadb((const char *)bytes, size, JSON_REJECT_DUPLICATES, &error);
+    /* jansson 2.14 passes over 0 bytes behind a number. */
+    bool zero = memchr(bytes, 0, size) != NULL;
+    json_t *root =
+        zero ? NULL : json_loadb((const char *)bytes, size, JSON_REJECT_DUPLICATES, &error);
     mem_free(bytes);
+    if (zero)
+        return err_set(ERR_USAGE, "%s holds a 0 byte: it is not JSON", quoted);
     if (!root)
         return err_set(ERR_USAGE, "%s, line %d: %s", quoted, error.line,
                        err_quote(reason, sizeof reason, error.text));

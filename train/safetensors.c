@@ -216,6 +216,8 @@ static int read_header(struct safetensors *file, struct pth_value *root)
     if (!length || file->bytes[8] != '{')
         return bad(file, NULL, "its header does not begin with {");
     file->data = file->bytes + 8 + length;
+    if (memchr(file->bytes + 8, 0, (size_t)length)) /* jansson passes over some */
+        return bad(file, NULL, "its header holds a 0 byte");
     json_t *header =
         json_loadb((const char *)file->bytes + 8, (size_t)length, JSON_REJECT_DUPLICATES, &error);
     if (!header)
