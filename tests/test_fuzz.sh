@@ -18,7 +18,7 @@ env -u CFLAGS -u LDFLAGS CC=clang cmake -S "$source" -B "$build/fuzz" -G Ninja -
 
 # Seeds: the golden data set, small drawn pictures, the smallest of each text.
 golden=$source/data-spec/golden/data-set.lmdb
-mkdir -p "$keep"/{manifest,shard,picture,answers,rows}
+mkdir -p "$keep"/{manifest,shard,picture,answers,rows,zip,stream,pickle,safetensors,config}
 cp "$golden/manifest.json" "$keep/manifest/"
 cp "$golden"/shard-*.mdb "$keep/shard/"
 "$build/prep" sample "$work/raw" --classes 1 --train-per-class 2 --val-per-class 1 --seed 1 >/dev/null 2>&1
@@ -27,15 +27,23 @@ find "$work/raw" -name '*.JPEG' -size -64k -exec cp {} "$keep/picture/" \; 2>/de
 printf '1\n5\n3\r\n2' >"$keep/answers/seed"
 printf '\1\0\0\0\0\11\3\0n00000001\0\0\0one\0\0\0\0\0\2\0\0\0\0\11\3\0n00000002\0\0\0two\0\0\0\0\0' >"$keep/rows/seed"
 
+if command -v python3 >/dev/null && python3 "$source/tests/tools/hostile.py" "$work/hostile" >/dev/null; then
+    find "$work/hostile" -name '*.pth' ! -name 'stream*' -size -8k -exec cp -t "$keep/zip" {} +
+    find "$work/hostile" -name 'stream*.pth' -size -8k -exec cp -t "$keep/stream" {} +
+    find "$work/hostile" -name '*.safetensors' -size -8k -exec cp -t "$keep/safetensors" {} +
+    find "$work/hostile" -name '*.json' ! -name 'manifest*' -size -8k -exec cp -t "$keep/config" {} +
+fi
+printf '\1\200\2}X\1\0\0\0wK\3s.' >"$keep/pickle/seed"
+
 failures=0 executions=0
 fuzz() { # NAME LARGEST
     "$build/fuzz/fuzz_$1" -max_total_time="$seconds" -max_len="$2" -timeout=10 -rss_limit_mb=2048 -seed=7 -print_final_stats=1 \
         -artifact_prefix="$keep/found-$1-" "$keep/$1" >"$work/$1.said" 2>&1
 }
 export ASAN_OPTIONS=allocator_may_return_null=1
-names=(manifest shard picture answers rows)
-sizes=(8192 65536 65536 4096 2048)
-for i in 0 2 4; do
+names=(manifest shard picture answers rows zip stream pickle safetensors config)
+sizes=(8192 65536 65536 4096 2048 8192 8192 4096 8192 4096)
+for i in 0 2 4 6 8; do
     pids=()
     for k in $i $((i + 1)); do
         [ "$k" -lt ${#names[@]} ] || continue

@@ -11,3 +11,5 @@ cd "$work" || exit 1
 python3 "$tool" files || { echo "FAIL the files were not made"; exit 1; }
 "$build/test_hostile" files 2>/dev/null || exit 1
 [ ! -e PWNED ] && [ ! -e files/PWNED ] || { echo "FAIL something was called"; exit 1; }
+# A thousand mutants of small checkpoints against what torch.load said of them.
+PYTHONDONTWRITEBYTECODE=1 python3 "$(dirname "$tool")/mutants.py" check "$(dirname "$tool")/../oracle/mutants.txt" "$build/test_pth"

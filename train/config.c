@@ -13,9 +13,10 @@ enum { NAME_SIZE = 64, TEXT_SIZE = 64 };
 /* OUT = KEY with hyphens; false when it is too long for a name. */
 static bool option_name(const char *key, char out[NAME_SIZE])
 {
-    if (strlen(key) >= NAME_SIZE)
+    size_t length = strlen(key);
+    if (length >= NAME_SIZE)
         return false;
-    strcpy(out, key);
+    memcpy(out, key, length + 1);
     for (char *c = out; *c; c++)
         if (*c == '_')
             *c = '-';

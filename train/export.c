@@ -91,7 +91,7 @@ static int write_safetensors(struct mem_arena *arena, const struct weights *w,
 {
     size_t count = state->count / 2;
     const char **names = mem_arena_alloc(arena, count * sizeof *names, "names");
-    const struct pth_value **tensors = mem_arena_alloc(arena, count * sizeof *tensors, "tensors");
+    const struct pth_value **tensors = mem_arena_alloc(arena, count * sizeof(void *), "tensors");
     struct pth_value *metadata = pth_dict(arena, false);
     if (!names || !tensors)
         return -ERR_MEMORY;

@@ -303,7 +303,8 @@ static char *make_header(const char *const *names, const struct pth_value *const
     char *out = malloc(padded + 1);
     if (out) {
         memset(out, ' ', padded);
-        memcpy(out, text, length);
+        for (size_t i = 0; i < length; i++)
+            out[i] = text[i];
     }
     free(text);
     *size = padded;

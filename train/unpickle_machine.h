@@ -49,7 +49,7 @@ __attribute__((format(printf, 2, 3))) static inline int machine_bad(const struct
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     err_set(ERR_INPUT, "%s, byte %llu: %s", m->host->part ? m->host->part : "data.pkl",
-            (unsigned long long)(m->host->base + m->opcode_at), text);
+            (unsigned long long)m->host->base + m->opcode_at, text);
     return -ERR_INPUT;
 }
 
@@ -124,7 +124,8 @@ static inline int machine_pop_mark(struct machine *m, struct pth_value ***first,
     if (!m->mark_count)
         return machine_bad(m, "no mark on the stack");
     size_t height = m->marks[--m->mark_count];
-    *first = m->stack + height;
+    if (height) /* an empty stack may have no memory yet */
+        *first = m->stack + height;
     *count = m->count - height;
     return 0;
 }

@@ -11,7 +11,7 @@ import struct
 import sys
 import zlib
 
-FOLDER = sys.argv[1]
+FOLDER = ""
 ROWS = []
 
 
@@ -233,14 +233,21 @@ def manifests():
         put("manifest", "manifest-%d.json" % i, body, "refused")
 
 
-os.makedirs(FOLDER, exist_ok=True)
-zips()
-pickles()
-streams()
-safetensors()
-configs()
-pictures()
-manifests()
-with open(os.path.join(FOLDER, "verdicts.tsv"), "w") as out:
-    out.write("\n".join(ROWS) + "\n")
-print("%d files" % len(ROWS))
+def main():
+    global FOLDER
+    FOLDER = sys.argv[1]
+    os.makedirs(FOLDER, exist_ok=True)
+    zips()
+    pickles()
+    streams()
+    safetensors()
+    configs()
+    pictures()
+    manifests()
+    with open(os.path.join(FOLDER, "verdicts.tsv"), "w") as out:
+        out.write("\n".join(ROWS) + "\n")
+    print("%d files" % len(ROWS))
+
+
+if __name__ == "__main__":
+    main()
