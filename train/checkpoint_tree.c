@@ -287,7 +287,9 @@ int checkpoint_tree_make(struct mem_arena *a, const struct checkpoint *c, bool m
     best = pth_put(a, best, "accuracy", pth_real(a, c->best_accuracy));
     best = pth_put(a, best, "epoch", pth_int(a, c->best_epoch));
     root = pth_put(a, root, "best", best);
-    if (!model_only) {
+    if (model_only) { /* train eval takes sizes and precision from them */
+        root = pth_put(a, root, "params", params);
+    } else {
         root = pth_put(a, root, "optimizer", make_optimizer(a, c));
         root = pth_put(a, root, "lr_scheduler", make_scheduler(a, c));
         root = pth_put(a, root, "params", params);
