@@ -1,6 +1,7 @@
 """The other side of each comparison in bench.py: PyTorch, torchvision, Pillow. One measurement a process; one number a line.
 
     peers.py step train|eval ARCH f32|bf16 BATCH SIZE CLASSES WARMUP STEPS   milliseconds of each step, then "peak MiB"
+    peers.py gpu eager|compile ARCH bf16|fp16 BATCH SIZE CLASSES WARMUP STEPS   the same on a GPU: training, memory of the device
     peers.py pillow PROCESSES SIDE FILE_LIST                                pictures a second: decode, convert("RGB"), resize
     peers.py loader FOLDER SIZE ROUNDS                                      pictures a second of one DataLoader worker
 """
@@ -44,6 +45,35 @@ def step(mode, arch, precision, batch, size, classes, warmup, steps):
         if i >= warmup:
             print(f"{(time.perf_counter() - begin) * 1e3:.3f}")
     print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def gpu(mode, arch, precision, batch, size, classes, warmup, steps):
+    import torch
+    import torchvision
+
+    torch.manual_seed(1)
+    torch.backends.cudnn.benchmark = True
+    net = getattr(torchvision.models, arch)(num_classes=classes).cuda().to(memory_format=torch.channels_last)
+    x = torch.randn(batch, 3, size, size, device="cuda").contiguous(memory_format=torch.channels_last)
+    y = torch.randint(0, classes, (batch,), device="cuda")
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    scaler = torch.amp.GradScaler("cuda", enabled=precision == "fp16")
+    optimizer = torch.optim.SGD(net.parameters(), 1e-3, momentum=0.9, weight_decay=1e-4)
+    loss_of = torch.nn.CrossEntropyLoss()
+    model = torch.compile(net) if mode == "compile" else net
+    for i in range(warmup + steps):
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        with torch.autocast("cuda", kind):
+            loss = loss_of(model(x), y)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        torch.cuda.synchronize()
+        if i >= warmup:
+            print(f"{(time.perf_counter() - begin) * 1e3:.3f}")
+    print("peak", torch.cuda.max_memory_reserved() >> 20)
 
 
 def convert(job):
@@ -91,4 +121,4 @@ def loader(folder, size, rounds):
 
 
 what, arguments = sys.argv[1], [int(a) if a.isdigit() else a for a in sys.argv[2:]]
-{"step": step, "pillow": pillow, "loader": loader}[what](*arguments)
+{"step": step, "gpu": gpu, "pillow": pillow, "loader": loader}[what](*arguments)

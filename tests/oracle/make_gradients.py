@@ -177,5 +177,5 @@ with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "gradients.tx
     write_steps(file, "resnet18", 10, 4, 64, 0.01, 11)
     write_steps(file, "resnet34", 10, 4, 64, 0.01, 1)
     # Deep networks without a warm-up are chaotic: at a higher rate PyTorch's own f32 leaves its float64, too.
-    for arch, lr in (("resnet50", 0.003), ("resnet101", 0.001), ("resnet152", 0.0002)):
+    for arch, lr in (("resnet50", 0.003), ("resnet101", 0.0002), ("resnet152", 0.0002)):
         write_steps(file, arch, 10, 4, 64, lr, 1)

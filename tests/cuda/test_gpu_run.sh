@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# tests/gpu/run.sh, the one command for a machine with a GPU, on the simulated device: its rows work and judge.
+# usage: test_gpu_run.sh BUILD DATA
+set -u
+build=$(realpath "$1") source=$(realpath "$(dirname "$0")/../..")
+[ -x "$build/train_sim" ] && [ -x "$build/prep" ] || { echo "skipped: train_sim is not built"; exit 77; }
+command -v python3 >/dev/null || { echo "skipped: no python3"; exit 77; }
+work=$(mktemp -d "${TMPDIR:-/tmp}/gpu-run-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+"$build/prep" sample raw --classes 3 --train-per-class 8 --val-per-class 4 --seed 3 >said 2>&1 &&
+    mkdir pictures && mv raw/train pictures/train && "$build/prep" sort-val raw/devkit raw/val pictures/val >>said 2>&1 ||
+    { cat said; exit 1; }
+export OUT=$work/results
+bash "$source/tests/gpu/run.sh" --simulated "$build/train_sim" pictures device gradients curve resume deterministic speed >said 2>&1 ||
+    { echo "FAIL: run.sh: exit $?"; tail -n 40 said; exit 1; }
+sed -n '/^| what/,$p' said
+[ "$(grep -cE '^\| .*\| (ok|skipped) +\|' "$OUT/table.md")" -eq 9 ] || { echo "FAIL: not 9 rows"; exit 1; }
+# A loss that is off is told.
+sed 's/"loss": [0-9]/"loss": 7/' "$OUT/runs/curve-f32/metrics.jsonl" >wrong.jsonl
+! python3 "$source/tests/gpu/compare_losses.py" "$OUT/runs/curve-ref/metrics.jsonl" wrong.jsonl 0.05 ||
+    { echo "FAIL: other losses are called equal"; exit 1; }
+echo "ok   run.sh on the simulated device"
