@@ -502,7 +502,12 @@ bool disk_write(const struct disk *disk, const char *to)
             if (!folder_make(path))
                 return false;
         } else if (node->symlink) {
-            snprintf(folder, sizeof folder, "%.*s", (int)node->size, (const char *)node->bytes);
+            /* What led into the recorded run's folder leads into this one. */
+            size_t skip = strlen(disk->root);
+            bool inside = node->size > skip && !memcmp(node->bytes, disk->root, skip);
+            snprintf(folder, sizeof folder, "%s%.*s", inside ? to : "",
+                     (int)(inside ? node->size - skip : node->size),
+                     (const char *)node->bytes + (inside ? skip : 0));
             if (symlink(folder, path))
                 return false;
         } else if (*written[names.of[i].node]) {

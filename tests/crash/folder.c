@@ -128,14 +128,34 @@ static bool same_names(const struct files_list *a, const struct files_list *b, c
     return false;
 }
 
+/* EXPECTED may lead into a folder of work that is being made anew: it is not followed. */
+static bool same_link(const char *expected, const char *found, char *out, size_t size)
+{
+    char texts[2][FILES_PATH_SIZE];
+    const char *const paths[] = {expected, found}, *names[2];
+    struct stat status;
+    for (int i = 0; i < 2; i++) {
+        ssize_t length = readlink(paths[i], texts[i], sizeof texts[i] - 1);
+        if (length < 0)
+            return differ(out, size, paths[i], "not a link");
+        texts[i][length] = 0;
+        names[i] = strrchr(texts[i], '/') ? strrchr(texts[i], '/') + 1 : texts[i];
+    }
+    if (stat(found, &status))
+        return differ(out, size, found, "leads to nothing");
+    return !strcmp(names[0], names[1]) || differ(out, size, found, "leads to another file");
+}
+
 bool folder_same(const char *expected, const char *found, bool extra, char *out, size_t size)
 {
     struct stat status[2];
     struct files_list names[2] = {{0}};
     char inner[2][FILES_PATH_SIZE];
     *out = 0;
-    if (stat(expected, &status[0]) || stat(found, &status[1]))
+    if (lstat(expected, &status[0]) || lstat(found, &status[1]))
         return differ(out, size, found, "missing");
+    if (S_ISLNK(status[0].st_mode))
+        return same_link(expected, found, out, size);
     if ((status[0].st_mode & S_IFMT) != (status[1].st_mode & S_IFMT))
         return differ(out, size, found, "another kind");
     if (!S_ISDIR(status[0].st_mode))
