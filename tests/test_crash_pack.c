@@ -66,8 +66,7 @@ static void test_pack_calls(void)
         CRASH_PREP,     "pack",   small_tree(), "@/out.lmdb", "--shard-size",
         "1MiB",         "--jobs", "2",          "--max-bad",  "1",
         "--short-side", "0",      NULL};
-    disturb(&(struct scenario){.name = "pack", .command = command, .promised = keeps_all}, 8,
-            true);
+    disturb(&(struct scenario){.name = "pack", .command = command, .promised = keeps_all}, 8, true);
 }
 
 static void test_sort_calls(void)

@@ -1,6 +1,6 @@
 /*
- * rig_rows.h - the CUDA backend's rows of rig_devices[] (tests/op_rig.h), where the simulated device
- * is linked.
+ * rig_rows.h - the CUDA backend's rows of rig_devices[] (tests/op_rig.h), where the simulated
+ * device is linked.
  */
 #ifndef TESTS_CUDA_RIG_ROWS_H
 #define TESTS_CUDA_RIG_ROWS_H
