@@ -154,7 +154,7 @@ int augment_train(struct resampler *resampler, const struct pixels *picture,
 int augment_validate(struct resampler *resampler, const struct pixels *picture, int resize,
                      int size, uint8_t *out)
 {
-    struct augment_plan plan;
+    struct augment_plan plan = {0};
     int rc = augment_plan_validate(picture->width, picture->height, resize, size, &plan);
     return rc ? rc : augment_run(resampler, picture, &plan, size, out);
 }

@@ -46,7 +46,7 @@ static int read_head(const char *path, const char *quoted, uint8_t head[HEAD_BYT
 static int open_file(struct open_weights *w, const char *path)
 {
     uint8_t head[HEAD_BYTES] = {0};
-    size_t size;
+    size_t size = 0;
     int rc = read_head(path, w->quoted, head, &size);
     if (rc)
         return rc;
