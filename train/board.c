@@ -39,10 +39,27 @@ static void tell_settings(struct board *board, const struct settings *settings, 
     events_text(board->events, "settings", seen, text);
 }
 
+static size_t largest_parameter(const struct model *model)
+{
+    size_t largest = 0;
+    for (size_t i = 0; i < model->trained_count; i++)
+        if (model->parameters[i].count > largest)
+            largest = model->parameters[i].count;
+    return largest;
+}
+
+uint64_t board_memory(const struct model *model, bool pictures)
+{
+    const uint64_t side = (uint64_t)model->settings.image_size;
+    const int most = GRID * GRID,
+              shown = model->settings.batch < most ? model->settings.batch : most;
+    return largest_parameter(model) * sizeof(float) +
+           (pictures ? 2 * 3 * side * side * (uint64_t)shown : 0);
+}
+
 int board_open(struct board **out, const char *folder, const struct settings *settings,
                const struct model *model, int64_t seen)
 {
-    size_t largest = 0;
     struct board *board = mem_array(1, sizeof *board, "TensorBoard");
     int rc = -ERR_MEMORY;
     *out = NULL;
@@ -50,10 +67,7 @@ int board_open(struct board **out, const char *folder, const struct settings *se
         return rc;
     board->model = model;
     board->accumulate = (int)settings->accumulate;
-    for (size_t i = 0; i < model->trained_count; i++)
-        if (model->parameters[i].count > largest)
-            largest = model->parameters[i].count;
-    if (!(board->gradient = mem_array(largest, sizeof(float), "gradient")) ||
+    if (!(board->gradient = mem_array(largest_parameter(model), sizeof(float), "gradient")) ||
         (rc = events_open(&board->events, folder, seen ? seen + 1 : 0))) {
         board_close(board);
         return rc;

@@ -16,6 +16,9 @@ struct board;
 int board_open(struct board **out, const char *folder, const struct settings *settings,
                const struct model *model, int64_t seen);
 void board_close(struct board *board); /* NULL is fine, also below */
+/* Bytes that it will hold: a gradient of the largest parameter and, with PICTURES, those that
+ * board_pictures shows and their PNG. */
+uint64_t board_memory(const struct model *model, bool pictures);
 
 /* The numbers of metrics.h's lines, at SEEN training pictures. */
 void board_step(struct board *board, int64_t seen, const struct metrics_step *line);

@@ -27,7 +27,7 @@ void report_measure(struct report_memory *memory)
     /* The net's blocks are zeroed when they are made, so they are resident already. */
     uint64_t resident = status_bytes("VmRSS"), net = memory->separate ? 0 : memory->net.total;
     memory->program = resident > net ? resident - net : 0;
-    memory->total = memory->program + net + memory->loaders + memory->copies;
+    memory->total = memory->program + net + memory->loaders + memory->copies + memory->board;
 }
 
 static void print_part(const char *name, uint64_t bytes)
@@ -53,6 +53,7 @@ void report_memory(const struct report_memory *memory)
         print_part("total on the device", net->total);
     print_part("batches being loaded", memory->loaders);
     print_part("copies for checkpoints", memory->copies);
+    print_part("curves and pictures", memory->board);
     print_part("program and libraries", memory->program);
     print_part(memory->separate ? "total on the host" : "total", memory->total);
 }

@@ -15,9 +15,9 @@
 struct report_memory {
     struct net_plan net;
     bool separate;
-    uint64_t loaders, copies, program, total;
+    uint64_t loaders, copies, board, program, total;
 };
-/* Fill in program and total: after net_open, before loaders and copies are filled. */
+/* Fill in program and total: after net_open, before loaders, copies and board are filled. */
 void report_measure(struct report_memory *memory);
 /* Print the plan, one line a part. */
 void report_memory(const struct report_memory *memory);

@@ -215,6 +215,7 @@ static void report_plan(const struct trainer *t)
 {
     struct report_memory memory = {.net = *net_memory(t->net), .copies = state_memory(t->state)};
     memory.separate = t->backend->free_bytes;
+    memory.board = board_memory(t->model, !t->backend->packs);
     memory.loaders = loader_memory(t->batches);
     if (t->val_batches)
         memory.loaders += loader_memory(t->val_batches);
@@ -653,7 +654,8 @@ static void tell_end(const struct trainer *t)
     if (t->settings->profile)
         report_profile(net_profile(t->net));
     fflush(stdout);
-    log_line("peak memory: %s", log_bytes(size, (double)report_peak()));
+    log_line("peak memory: %s, with the pages of the data sets that are mapped",
+             log_bytes(size, (double)report_peak()));
 }
 
 /* Everything up to the first step, in the order in which mistakes are cheapest to find. */
