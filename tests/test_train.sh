@@ -115,6 +115,16 @@ interrupt KILL runs/kill/metrics.jsonl '"step": 5,' kill --epochs 2 --checkpoint
 expect 0 kill-on trained --epochs 2 --name kill
 same checkpoints/straight/checkpoint.pth checkpoints/kill/checkpoint.pth
 
+echo "-- saved beside training: each file is the state of its own update"
+expect 0 beside trained --epochs 2 --name beside --checkpoint-steps 1
+says beside.err '^saves: 13, '
+same checkpoints/straight/checkpoint.pth checkpoints/beside/checkpoint.pth
+same checkpoints/straight/model_0.pth checkpoints/beside/model_0.pth
+rm checkpoints/beside/checkpoint.pth
+expect 0 beside-on trained --epochs 2 --name beside
+says beside-on.err 'going on from .*\(11 in all\)'
+same checkpoints/straight/checkpoint.pth checkpoints/beside/checkpoint.pth
+
 echo "-- damage and refusals"
 cp -r checkpoints/stop4 checkpoints/damaged
 printf 'x' | dd of=checkpoints/damaged/checkpoint.pth bs=1 seek=100000 conv=notrunc status=none
@@ -150,6 +160,9 @@ expect 0 full-begin trained --epochs 2 --name full --max-steps 2
 cp checkpoints/full/checkpoint.pth full.pth
 (ulimit -f 1000; trap '' XFSZ; expect 4 full trained --epochs 2 --name full)
 says full.err 'checkpoint was not saved|File too large|No space'
+same full.pth checkpoints/full/checkpoint.pth
+(ulimit -f 1000; trap '' XFSZ; expect 4 full-thrice trained --epochs 2 --name full --checkpoint-steps 1)
+[ "$(grep -c 'checkpoint was not saved: .*training goes on' full-thrice.err)" -eq 2 ] || fail "the third failure in a row is not the end"
 same full.pth checkpoints/full/checkpoint.pth
 expect 0 full-on trained --epochs 2 --name full
 same checkpoints/straight/checkpoint.pth checkpoints/full/checkpoint.pth

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A whole run on `--device ref` (plain C: no OpenMP, whose barriers look like races to the thread sanitizer): packing,
-# loading and training with several threads, stopped and resumed, gives the bytes of a run with one loader thread.
+# loading, training and saving with several threads, stopped and resumed, gives the bytes of a run with one loader thread.
 # usage: test_train_threads.sh BUILD DATA
 set -u
 build=$(realpath "$1")
@@ -18,7 +18,7 @@ run "$build/prep" sort-val raw/devkit raw/val val_sorted
 run "$build/prep" pack raw/train train.lmdb --short-side 64 --jobs 3
 run "$build/prep" pack val_sorted val.lmdb --short-side 40 --encoding jpeg
 trained --name one --workers 1
-trained --name three --workers 3 --max-steps 2
+trained --name three --workers 3 --max-steps 2 --checkpoint-steps 1
 trained --name three --workers 3
 cmp checkpoints/one/checkpoint.pth checkpoints/three/checkpoint.pth || { echo "FAIL: other bytes"; exit 1; }
 echo "ok   ref: one and three loader threads, stopped and resumed: the same bytes"

@@ -63,6 +63,16 @@ uint64_t report_peak(void)
     return status_bytes("VmHWM");
 }
 
+void report_saves(const struct saver_times *times, double seconds)
+{
+    if (times->stood > 0)
+        log_line(
+            "saves: %lld, each %.2f s of writing beside training, which stood still for %.2f s "
+            "in all (%.2f %% of the time)",
+            (long long)times->saves, times->writing / (double)times->saves, times->stood,
+            100 * times->stood / seconds);
+}
+
 void report_mark(struct report_mark *mark, const struct loader *loader)
 {
     mark->seconds = work_seconds();

@@ -9,6 +9,7 @@
 
 #include "train/loader.h"
 #include "train/net.h"
+#include "train/saver.h"
 
 /* Memory of the process, in bytes. PROGRAM: code, libraries and what they hold. SEPARATE: the net
  * lies in a device's own memory, and TOTAL is the host's alone. */
@@ -25,6 +26,9 @@ void report_memory(const struct report_memory *memory);
 /* Resident bytes of the process at its highest so far; pages of the data sets that are mapped count
  * too. */
 uint64_t report_peak(void);
+
+/* What the saves cost a run of SECONDS, in one line; none where training never stood still. */
+void report_saves(const struct saver_times *times, double seconds);
 
 /* The rates since the last mark. */
 struct report_rate {

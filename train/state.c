@@ -25,6 +25,8 @@ struct state {
     struct checkpoint_tensor *tensors; /* as the model's parameters; they point into `copies` */
     float *copies;
     size_t floats;
+    struct checkpoint_number numbers[2 + STATE_NUMBERS];
+    struct checkpoint snapshot; /* of all the above, at one position */
 };
 
 /* Each parameter's place in the host copies: values, then momenta of the trained ones. */
@@ -302,18 +304,16 @@ static int save_numbers(struct state *state, struct checkpoint_number *numbers, 
     return rc;
 }
 
-int state_save(struct state *state, const char *folder, const struct position *position, bool model)
+int state_snapshot(struct state *state, const struct position *position)
 {
     const struct settings *settings = state->settings;
-    struct checkpoint_number numbers[2 + STATE_NUMBERS] = {
-        {"loss_sum",     position->loss_sum            },
-        {"loss_batches", (double)position->loss_batches},
-    };
     size_t number_count = 2;
+    state->numbers[0] = (struct checkpoint_number){"loss_sum", position->loss_sum};
+    state->numbers[1] = (struct checkpoint_number){"loss_batches", (double)position->loss_batches};
     int rc = copy_parameters(state);
-    if (rc || (rc = save_numbers(state, numbers, &number_count)))
+    if (rc || (rc = save_numbers(state, state->numbers, &number_count)))
         return rc;
-    const struct checkpoint checkpoint = {
+    state->snapshot = (struct checkpoint){
         .arch = settings_arch(settings),
         .classes = state->classes,
         .class_count = dataset_manifest(state->dataset)->class_count,
@@ -329,7 +329,7 @@ int state_save(struct state *state, const char *folder, const struct position *p
         .best_epoch = position->best_epoch,
         .settings = state->pair_texts,
         .setting_count = state->pair_count,
-        .numbers = numbers,
+        .numbers = state->numbers,
         .number_count = number_count,
         .momentum = settings->momentum,
         .weight_decay = settings->weight_decay,
@@ -337,9 +337,15 @@ int state_save(struct state *state, const char *folder, const struct position *p
         .tensors = state->tensors,
         .tensor_count = state->model->parameter_count,
     };
+    return 0;
+}
+
+int state_write(const struct state *state, const char *folder, bool model)
+{
     /* The model first: a run that is killed between the two makes it again, since the checkpoint is
      * still the one before. */
-    if (model && (rc = checkpoint_publish_model(folder, &checkpoint, settings_keep(settings))))
-        return rc;
-    return checkpoint_publish(folder, &checkpoint);
+    int rc =
+        model ? checkpoint_publish_model(folder, &state->snapshot, settings_keep(state->settings))
+              : 0;
+    return rc ? rc : checkpoint_publish(folder, &state->snapshot);
 }

@@ -20,7 +20,7 @@ struct position {
     int64_t best_epoch;   /* -1 while there is none */
 };
 
-/* What saving needs: host copies of all parameters and momenta, made once. */
+/* What saving needs: room on the host for one snapshot of all parameters and momenta, made once. */
 struct state;
 /* All arguments are borrowed and outlive the state. DEVICE, PRECISION: as settings_pairs. STEPS:
  * updates an epoch. */
@@ -36,8 +36,11 @@ int state_begin(struct state *state, struct position *out);
 /* A checkpoint into the net and *OUT. ERR_MISMATCH lists every setting, class or tensor that
  * differs; settings that only round differently are warned of. */
 int state_resume(struct state *state, const struct checkpoint *from, struct position *out);
-/* The net and POSITION to FOLDER/checkpoint.pth; with MODEL also model_<epoch - 1>.pth. */
-int state_save(struct state *state, const char *folder, const struct position *position,
-               bool model);
+/* Copy what a checkpoint of POSITION holds: from here on the net may go on training. */
+int state_snapshot(struct state *state, const struct position *position);
+/* The snapshot to FOLDER/checkpoint.pth; with MODEL also to model_<epoch - 1>.pth. Touches neither
+ * the net nor anything else that training changes, so that another thread may call it; no new
+ * snapshot meanwhile. */
+int state_write(const struct state *state, const char *folder, bool model);
 
 #endif

@@ -15,14 +15,14 @@
 #include "train/metrics.h"
 #include "train/report.h"
 #include "train/run_folder.h"
+#include "train/saver.h"
 #include "train/schedule.h"
 #include "train/state.h"
 #include "train/weights.h"
 #include "common/stop.h"
 
 enum {
-    FIRST_LINES = 20,  /* updates at the begin that all have a line in metrics.jsonl */
-    SAVE_FAILURES = 3, /* in a row end the run */
+    FIRST_LINES = 20, /* updates at the begin that all have a line in metrics.jsonl */
     NAMED_RECORDS = 8,
     LAG = 1 /* batches that are computed before the result of one is waited for; LOADER_LENT is LAG
                + 2 */
@@ -47,6 +47,7 @@ struct trainer {
     struct net *net;
     struct loader *batches, *val_batches;
     struct state *state;
+    struct saver *saver;
     struct position position; /* behind the last update whose result is read */
     /* The device works ahead of it: where the updates stand that are queued, the batches of which
      * the result is not read (they lie in the loader's slots meanwhile), and the next one, on its
@@ -59,8 +60,8 @@ struct trainer {
     int update_batches;
     struct metrics *metrics;
     struct board *board;
-    int64_t steps; /* updates an epoch */
-    int save_failures;
+    int64_t steps;      /* updates an epoch */
+    double train_begin; /* on work_seconds' clock */
     struct report_mark line_mark,
         progress_mark; /* since the last metrics line; since the epoch began */
     int64_t line_images, progress_images;
@@ -299,30 +300,7 @@ static int find_position(struct trainer *t)
     return rc;
 }
 
-/* ---- saving ---- */
-
-/* A failed save is not the end: the old checkpoint stands, the next save tries again. */
-static int save(struct trainer *t, bool model)
-{
-    int rc = state_save(t->state, t->folder.checkpoints, &t->position, model);
-    if (!rc) {
-        t->save_failures = 0;
-        return 0;
-    }
-    t->save_failures++;
-    if (rc != -ERR_IO || t->save_failures >= SAVE_FAILURES)
-        return rc;
-    log_warning("the checkpoint was not saved: %s; the earlier one stands, training goes on",
-                err_text());
-    return 0;
-}
-
-/* The last save of a run, tried once more: it must not fail silently. */
-static int save_last(struct trainer *t, bool model)
-{
-    int rc = state_save(t->state, t->folder.checkpoints, &t->position, model);
-    return rc == -ERR_IO ? state_save(t->state, t->folder.checkpoints, &t->position, model) : rc;
-}
+/* ---- validation ---- */
 
 /* Training pictures seen at STEP updates of EPOCH: TensorBoard's steps. An epoch counts all
  * pictures, as in the notebook. */
@@ -331,8 +309,6 @@ static int64_t seen(const struct trainer *t, int64_t epoch, int64_t step)
     return epoch * (int64_t)dataset_manifest(t->db)->images +
            step * t->settings->batch_size * t->settings->accumulate;
 }
-
-/* ---- validation ---- */
 
 /* Validate at this position; EPOCH: the last finished one, -1 before the first. COUNTS: it may
  * become the best. */
@@ -603,7 +579,8 @@ static int finish_position(struct trainer *t)
     int rc = validate(t, position->step == 0 ? position->epoch - 1 : position->epoch, epoch_end);
     if (rc)
         return rc;
-    return at_end(t) ? save_last(t, epoch_end) : save(t, epoch_end);
+    return at_end(t) ? saver_save_last(t->saver, position, epoch_end)
+                     : saver_save(t->saver, position, epoch_end);
 }
 
 static int train_to_end(struct trainer *t)
@@ -613,6 +590,8 @@ static int train_to_end(struct trainer *t)
     for (;;) {
         if (stop_requested())
             return (rc = settle(t)) ? rc : err_set(ERR_STOPPED, "stopped by a signal");
+        if ((rc = saver_check(t->saver)))
+            return rc;
         if (validation_due(t) && (rc = finish_position(t)))
             return rc;
         if (at_end(t))
@@ -622,7 +601,7 @@ static int train_to_end(struct trainer *t)
         bool due = every && t->queued_global % every == 0;
         if (due && (rc = settle(t)))
             return rc;
-        if (due && !validation_due(t) && (rc = save(t, false)))
+        if (due && !validation_due(t) && (rc = saver_save(t->saver, &t->position, false)))
             return rc;
     }
 }
@@ -633,7 +612,7 @@ static int stop_and_save(struct trainer *t, int rc)
     struct err why;
     err_take(rc, &why);
     log_progress_end();
-    int saved = save_last(t, false);
+    int saved = saver_save_last(t->saver, &t->position, false);
     if (saved)
         return saved;
     return err_set(ERR_STOPPED, "%s; saved at update %lld in %s: the same command goes on",
@@ -678,8 +657,10 @@ static int open_run(struct trainer *t)
     if ((rc = metrics_open(&t->metrics, path, t->position.global_step, t->position.evaluated)) ||
         (at_end(t) && t->position.evaluated))
         return rc;
-    return board_open(&t->board, t->folder.runs, settings, t->model,
-                      seen(t, t->position.epoch, t->position.step));
+    if ((rc = board_open(&t->board, t->folder.runs, settings, t->model,
+                         seen(t, t->position.epoch, t->position.step))))
+        return rc;
+    return saver_open(&t->saver, t->state, t->folder.checkpoints);
 }
 
 static int run(struct trainer *t)
@@ -703,6 +684,7 @@ static int run(struct trainer *t)
         net_profile_start(t->net);
     report_mark(&t->line_mark, t->batches);
     report_mark(&t->progress_mark, t->batches);
+    t->train_begin = work_seconds();
     rc = train_to_end(t);
     if (rc == -ERR_STOPPED)
         return stop_and_save(t, rc);
@@ -714,6 +696,8 @@ static int run(struct trainer *t)
     if (!rc) {
         log_progress_end();
         tell_end(t);
+        const struct saver_times saves = saver_times(t->saver);
+        report_saves(&saves, work_seconds() - t->train_begin);
     }
     return rc;
 }
@@ -722,6 +706,7 @@ int trainer_run(const struct settings *settings)
 {
     struct trainer t = {.settings = settings};
     int rc = run(&t);
+    saver_close(t.saver);
     metrics_close(t.metrics);
     board_close(t.board);
     state_close(t.state);
