@@ -158,10 +158,9 @@ static void check_update(struct rig *rig, const struct rig_data *data, int i, bo
         for (size_t k = 0; k < a->count; k++)
             gradient[k] = a->values[(k + (size_t)step + 1) % a->count];
         rig_must(rig, rig->backend->parameter_set(rig->device, p, gradient, rig->gradients), "set");
-        rig_must(
-            rig,
-            rig->backend->update(rig->device, &sgd, p, 1, rig->values, rig->gradients, momenta),
-            "update");
+        rig_must(rig, rig->backend->sgd_set(rig->device, &sgd), "sgd_set");
+        rig_must(rig, rig->backend->update(rig->device, p, 1, rig->values, rig->gradients, momenta),
+                 "update");
         expected_update(&sgd, decays, a->count, gradient, value, momentum);
         rig_must(rig, rig->backend->parameter_get(rig->device, p, rig->values, got), "get");
         for (size_t k = 0; k < a->count; k++)

@@ -292,12 +292,10 @@ static int run_steps(struct run *run, struct net *net, const struct batch *batch
     for (int step = 0; step < STEPS && !rc; step++) {
         uint64_t allocations = mem_allocations();
 
-        if ((rc = net_train(net, batch, &run->losses[step])))
+        if ((rc = net_train(net, batch, &sgd, &run->losses[step])))
             break;
         for (size_t i = 0; i < run->model->trained_count && !step && !rc; i++)
             rc = net_get(net, NET_GRADIENT, &run->model->parameters[i], run->gradients[i]);
-        if (!rc)
-            rc = net_update(net, &sgd);
         sgd.first_step = false;
         run->allocations = mem_allocations() - allocations;
     }

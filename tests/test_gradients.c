@@ -260,7 +260,7 @@ static void train_once(struct fixture *f, const char *line)
     int top1, top5;
 
     CHECK_INT(sscanf(line, "%lf %d %d", &loss, &top1, &top5), 3);
-    CHECK_INT(net_train(f->net, &f->batch, &result), 0);
+    CHECK_INT(net_train(f->net, &f->batch, NULL, &result), 0);
     check_near("training", "loss", result.loss, loss, loss);
     CHECK_INT(result.top1, top1);
     CHECK_INT(result.top5, top5);
@@ -382,8 +382,7 @@ static void check_steps(const char *device, const char *arch)
 
         CHECK_INT(sscanf(at, "%lf%n", &want, &used), 1);
         fill_batch(&f.batch, step % batches, n, (uint32_t)classes);
-        CHECK_INT(net_train(f.net, &f.batch, &result), 0);
-        CHECK_INT(net_update(f.net, &sgd), 0);
+        CHECK_INT(net_train(f.net, &f.batch, &sgd, &result), 0);
         most = fmax(most, fabs(result.loss - want) / want);
         if (!(fabs(result.loss - want) <= 1e-2 * want)) {
             printf("%s on %s, after %u steps: loss %.9g, PyTorch %.9g\n", arch, device, step,

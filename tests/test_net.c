@@ -261,31 +261,32 @@ static void settings_choose_the_blocks(void)
               0);
     CHECK_INT(net_check_plan(f.net), 0);
     CHECK_INT(net_evaluate(f.net, &f.batch, &result), 0);
-    CHECK_INT(net_train(f.net, &f.batch, &result), -ERR_FAULT);
+    CHECK_INT(net_train(f.net, &f.batch, NULL, &result), -ERR_FAULT);
     CHECK_HAS(err_text(), "evaluation only");
     fixture_close(&f);
 }
 
 /* ---- calls ---- */
 
-/* Two steps, a validation between or not: the same weights to the bit; and the same again. */
+/* Two updates of two batches, a validation between or not: the same weights to the bit. */
 static void validation_changes_nothing(void)
 {
+    const struct net_settings accumulating = {.training = true, .accumulate = true};
     struct fixture a, b;
     struct loss_result result;
     struct sgd sgd = plain_sgd;
 
-    fixture_open(&a, &backend_ref, &for_training);
-    fixture_open(&b, &backend_ref, &for_training);
-    for (int step = 0; step < 2; step++, sgd.first_step = false) {
+    fixture_open(&a, &backend_ref, &accumulating);
+    fixture_open(&b, &backend_ref, &accumulating);
+    for (int step = 0; step < 4; step++) {
+        const struct sgd *update = step % 2 ? &sgd : NULL;
+
         fill_batch(&a.batch, step);
         fill_batch(&b.batch, step);
-        CHECK_INT(net_train(a.net, &a.batch, &result), 0);
-        CHECK_INT(net_train(b.net, &b.batch, NULL), 0);
-        CHECK_INT(net_evaluate(b.net, &b.batch, NULL), 0);
-        CHECK_INT(net_update(a.net, &sgd), 0);
-        CHECK_INT(net_update(b.net, &sgd), 0);
+        CHECK_INT(net_train(a.net, &a.batch, update, &result), 0);
+        CHECK_INT(net_train(b.net, &b.batch, update, NULL), 0);
         CHECK_INT(net_evaluate(b.net, &b.batch, &result), 0);
+        sgd.first_step &= !update;
     }
     CHECK(same(&a, &b, "conv1.weight"));
     CHECK(same(&a, &b, "layer3.0.downsample.0.weight"));
@@ -338,9 +339,9 @@ static void evaluation_follows_the_parameters(void)
 
     fixture_open(&f, &backend_ref, &for_training);
     check_evaluation(&f, "opening");
-    CHECK_INT(net_train(f.net, &f.batch, NULL), 0);
+    CHECK_INT(net_train(f.net, &f.batch, NULL, NULL), 0);
     check_evaluation(&f, "a training pass");
-    CHECK_INT(net_update(f.net, &plain_sgd), 0);
+    CHECK_INT(net_train(f.net, &f.batch, &plain_sgd, NULL), 0);
     check_evaluation(&f, "an update");
     CHECK_INT(net_set(f.net, NET_VALUE, find(&f, "fc.bias"), bias), 0);
     check_evaluation(&f, "net_set");
@@ -369,7 +370,7 @@ static void short_batches_count_their_rows(void)
 
     fixture_open(&f, &backend_ref, &for_training);
     CHECK_INT(net_logits(f.net, logits), -ERR_FAULT);
-    CHECK_INT(net_train(f.net, &f.batch, &result), 0);
+    CHECK_INT(net_train(f.net, &f.batch, NULL, &result), 0);
     CHECK_INT(net_logits(f.net, logits), 0);
     for (int i = 0; i < BATCH; i++)
         sum += row_loss(logits + (size_t)i * CLASSES, f.batch.labels[i]);
@@ -396,7 +397,7 @@ static void wrong_batches_are_refused(void)
 
     fixture_open(&f, &backend_ref, &for_training);
     f.batch.rows = BATCH - 1;
-    CHECK_INT(net_train(f.net, &f.batch, NULL), -ERR_FAULT);
+    CHECK_INT(net_train(f.net, &f.batch, &plain_sgd, NULL), -ERR_FAULT);
     f.batch.rows = 0;
     CHECK_INT(net_evaluate(f.net, &f.batch, NULL), -ERR_FAULT);
     f.batch.rows = BATCH + 1;
@@ -405,14 +406,14 @@ static void wrong_batches_are_refused(void)
     f.batch.size = SIZE + 1;
     CHECK_INT(net_evaluate(f.net, &f.batch, NULL), -ERR_FAULT);
     CHECK_HAS(err_text(), "33 pixels");
-    CHECK_INT(net_update(f.net, &plain_sgd), -ERR_FAULT);
     fixture_close(&f);
 }
 
-static float *gradient_of_batch(struct fixture *f, int number, const char *name)
+static float *gradient_of_batch(struct fixture *f, int number, const char *name,
+                                const struct sgd *update)
 {
     fill_batch(&f->batch, number);
-    CHECK_INT(net_train(f->net, &f->batch, NULL), 0);
+    CHECK_INT(net_train(f->net, &f->batch, update, NULL), 0);
     return get(f, NET_GRADIENT, name);
 }
 
@@ -424,15 +425,14 @@ static void micro_batches_add_up(void)
 
     fixture_open(&f, &backend_ref, &(struct net_settings){.training = true, .accumulate = true});
     fixture_open(&single, &backend_ref, &for_training);
-    float *first = gradient_of_batch(&single, 1, name);
-    float *second = gradient_of_batch(&single, 2, name);
+    float *first = gradient_of_batch(&single, 1, name, NULL);
+    float *second = gradient_of_batch(&single, 2, name, NULL);
     for (int round = 0; round < 2; round++) {
         struct sgd sgd = {.lr = round ? 0.5 : 0, .gradient_scale = 1, .first_step = true};
         float *before = get(&f, NET_VALUE, name);
 
-        free(gradient_of_batch(&f, 1, name));
-        float *sum = gradient_of_batch(&f, 2, name);
-        CHECK_INT(net_update(f.net, &sgd), 0);
+        free(gradient_of_batch(&f, 1, name, NULL));
+        float *sum = gradient_of_batch(&f, 2, name, &sgd);
         float *after = get(&f, NET_VALUE, name);
         for (size_t k = 0; k < find(&f, name)->count; k++) {
             CHECK_CLOSE(sum[k], (double)first[k] + second[k], 1e-6);
@@ -480,9 +480,8 @@ static void steps_do_not_allocate(void)
     fixture_open(&f, &backend_ref, &(struct net_settings){.training = true, .accumulate = true});
     uint64_t before = mem_allocations();
     for (int step = 0; step < 2; step++) {
-        CHECK_INT(net_train(f.net, &f.batch, &result), 0);
-        CHECK_INT(net_train(f.net, &f.batch, NULL), 0);
-        CHECK_INT(net_update(f.net, &sgd), 0);
+        CHECK_INT(net_train(f.net, &f.batch, NULL, &result), 0);
+        CHECK_INT(net_train(f.net, &f.batch, &sgd, NULL), 0);
         CHECK_INT(net_evaluate(f.net, &f.batch, &result), 0);
         sgd.first_step = false;
     }
@@ -495,13 +494,11 @@ static void profile_has_every_kind(void)
     struct fixture f;
 
     fixture_open(&f, &backend_ref, &for_training);
-    CHECK_INT(net_train(f.net, &f.batch, NULL), 0);
+    CHECK_INT(net_train(f.net, &f.batch, NULL, NULL), 0);
     CHECK(net_profile(f.net)->forward[OP_CONV] == 0);
     net_profile_start(f.net);
-    for (int step = 0; step < 2; step++) {
-        CHECK_INT(net_train(f.net, &f.batch, NULL), 0);
-        CHECK_INT(net_update(f.net, &plain_sgd), 0);
-    }
+    for (int step = 0; step < 2; step++)
+        CHECK_INT(net_train(f.net, &f.batch, &plain_sgd, NULL), 0);
     CHECK_INT(net_evaluate(f.net, &f.batch, NULL), 0);
     const struct net_profile *p = net_profile(f.net);
     CHECK_INT(p->steps, 2);
@@ -574,7 +571,7 @@ static void failures_name_op_and_shape(void)
     broken.forward = failing_forward;
     fixture_open(&f, &broken, &for_training);
     calls_left = 3; /* conv1, bn1, maxpool */
-    CHECK_INT(net_train(f.net, &f.batch, NULL), -ERR_DEVICE);
+    CHECK_INT(net_train(f.net, &f.batch, NULL, NULL), -ERR_DEVICE);
     CHECK_HAS(err_text(), "layer1.0.conv1");
     CHECK_HAS(err_text(), "4x64x8x8 to 4x64x8x8");
     CHECK_HAS(err_text(), "forward");
@@ -634,7 +631,7 @@ static void plans_need_no_memory(void)
                        &(struct net_settings){.training = true, .plan_only = true}),
               0);
     CHECK(net_memory(net)->total > 0);
-    CHECK_INT(net_train(net, NULL, &result), -ERR_FAULT);
+    CHECK_INT(net_train(net, NULL, NULL, &result), -ERR_FAULT);
     CHECK_INT(net_evaluate(net, NULL, &result), -ERR_FAULT);
     CHECK_HAS(err_text(), "plan");
     net_close(net);

@@ -312,8 +312,7 @@ static int take_steps(const char *path, int classes, int size)
                                 .gradient_scale = 1,
                                 .decay_norm = true};
         struct loss_result result = {0};
-        CHECK_INT(net_train(net, &batch, &result), 0);
-        CHECK_INT(net_update(net, &sgd), 0);
+        CHECK_INT(net_train(net, &batch, &sgd, &result), 0);
         printf("%.9g\n", result.loss);
     }
     net_close(net);

@@ -106,8 +106,9 @@ struct sgd {
 enum { BACKEND_RESULTS = 4 };
 
 /* The walks of a list that are the same calls each time, so that a device may record one and play
- * it back. */
-enum backend_walk { WALK_FIRST, WALK_MORE /* not the first micro-batch of an update */, WALKS };
+ * it back: a set, of where a micro-batch stands in its update. The last one ends with the update.
+ */
+enum { WALK_FIRST = 1, WALK_LAST = 2, WALKS = 4 };
 
 /* Memory that a device takes beside what net asks for. */
 struct backend_memory {
@@ -179,12 +180,12 @@ struct backend {
     int (*forward)(struct device *device, struct op *op, float *values);
     int (*backward)(struct device *device, struct op *op, const float *values, float *gradients);
 
-    /* Around the forward and backward calls of one micro-batch, in training: WALK_BEGIN sets
-     * *PLAYED when a recording of them is queued; net then makes no calls until WALK_END, which
-     * gets what the calls came to and sets *AGAIN when they were not recorded after all: net goes
-     * through both once more. NULL: nothing is recorded. */
-    int (*walk_begin)(struct device *device, enum backend_walk walk, bool *played);
-    int (*walk_end)(struct device *device, enum backend_walk walk, int rc, bool *again);
+    /* Around the calls of one micro-batch of training, from forward to accumulate or update:
+     * WALK_BEGIN sets *PLAYED when a recording of WALK is queued; net then makes no calls until
+     * WALK_END, which gets what the calls came to and sets *AGAIN when they were not recorded after
+     * all: net goes through both once more. NULL: nothing is recorded. */
+    int (*walk_begin)(struct device *device, int walk, bool *played);
+    int (*walk_end)(struct device *device, int walk, int rc, bool *again);
 
     /* Begin to bring a batch to the device while it computes; feed of the same batch comes next.
      * At most one batch is on its way beside the one that was fed. NULL: feed does it all. */
@@ -206,9 +207,12 @@ struct backend {
     int (*numbers_get)(struct device *device, double *out);
     int (*numbers_set)(struct device *device, const double *in);
 
+    /* The numbers of the updates to come, before the walk that ends with one: they change from step
+     * to step, a recording of it does not. */
+    int (*sgd_set)(struct device *device, const struct sgd *sgd);
     /* Over the flat blocks: one pass. PARAMETERS: the trained ones. */
-    int (*update)(struct device *device, const struct sgd *sgd, const struct parameter *parameters,
-                  size_t count, float *values, const float *gradients, float *momenta);
+    int (*update)(struct device *device, const struct parameter *parameters, size_t count,
+                  float *values, const float *gradients, float *momenta);
     /* sum += gradients, both of FLOATS floats (accumulation over micro-batches); FIRST: sum =
      * gradients. */
     int (*accumulate)(struct device *device, size_t floats, bool first, const float *gradients,

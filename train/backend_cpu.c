@@ -472,7 +472,6 @@ static int cpu_result(struct device *device, int slot, struct loss_result *out)
 
 struct update_work {
     struct device *device;
-    const struct sgd *sgd;
     const struct parameter *parameters;
     size_t count;
     float *values, *momenta;
@@ -484,7 +483,7 @@ static void update_part(void *context, int part, int parts)
 {
     const struct update_work *work = context;
     const struct parameter *p = work->parameters, *end = p + work->count;
-    const struct sgd *sgd = work->sgd;
+    const struct sgd *sgd = &work->device->sgd;
     size_t first, last;
 
     team_share(end[-1].offset + end[-1].stored - p->offset, part, parts, &first, &last);
@@ -508,11 +507,16 @@ static void update_part(void *context, int part, int parts)
     }
 }
 
-static int cpu_update(struct device *device, const struct sgd *sgd,
-                      const struct parameter *parameters, size_t count, float *values,
-                      const float *gradients, float *momenta)
+static int cpu_sgd_set(struct device *device, const struct sgd *sgd)
 {
-    struct update_work work = {device, sgd, parameters, count, values, momenta, gradients};
+    device->sgd = *sgd;
+    return 0;
+}
+
+static int cpu_update(struct device *device, const struct parameter *parameters, size_t count,
+                      float *values, const float *gradients, float *momenta)
+{
+    struct update_work work = {device, parameters, count, values, momenta, gradients};
 
     if (count)
         team_run(device->threads, update_part, &work);
@@ -570,6 +574,7 @@ const struct backend backend_cpu = {
     .feed = cpu_feed,
     .post = cpu_post,
     .result = cpu_result,
+    .sgd_set = cpu_sgd_set,
     .update = cpu_update,
     .accumulate = cpu_accumulate,
     .parameter_set = cpu_parameter_set,

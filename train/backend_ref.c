@@ -153,11 +153,17 @@ static bool decays(const struct sgd *sgd, enum parameter_role role)
     return sgd->decay_norm || role == PARAMETER_CONV || role == PARAMETER_LINEAR;
 }
 
-static int ref_update(struct device *device, const struct sgd *sgd,
-                      const struct parameter *parameters, size_t count, float *values,
-                      const float *gradients, float *momenta)
+static int ref_sgd_set(struct device *device, const struct sgd *sgd)
 {
-    (void)device;
+    device->sgd = *sgd;
+    return 0;
+}
+
+static int ref_update(struct device *device, const struct parameter *parameters, size_t count,
+                      float *values, const float *gradients, float *momenta)
+{
+    const struct sgd *sgd = &device->sgd;
+
     for (const struct parameter *p = parameters; p < parameters + count; p++) {
         double decay = decays(sgd, p->role) ? sgd->weight_decay : 0;
 
@@ -263,6 +269,7 @@ const struct backend backend_ref = {
     .feed = ref_feed,
     .post = ref_post,
     .result = ref_result,
+    .sgd_set = ref_sgd_set,
     .update = ref_update,
     .accumulate = ref_accumulate,
     .parameter_set = ref_parameter_set,

@@ -16,6 +16,7 @@ struct board {
     struct events *events;
     const struct model *model;
     int accumulate;
+    double scale;    /* of the loss; 1 where there is none */
     float *gradient; /* of the largest parameter */
     struct picture grid;
     uint8_t *png;
@@ -67,6 +68,7 @@ int board_open(struct board **out, const char *folder, const struct settings *se
         return rc;
     board->model = model;
     board->accumulate = (int)settings->accumulate;
+    board->scale = 1;
     if (!(board->gradient = mem_array(largest_parameter(model), sizeof(float), "gradient")) ||
         (rc = events_open(&board->events, folder, seen ? seen + 1 : 0))) {
         board_close(board);
@@ -107,13 +109,11 @@ void board_validation(struct board *board, int64_t seen, const struct evaluation
     events_scalar(board->events, "test accuracy5", seen, evaluation->top5);
 }
 
-/* The loss scale of the device; 1 where it has none. */
-static int get_scale(struct net *net, double *scale)
+int board_scale(struct board *board, struct net *net)
 {
-    const char *const *names = net_number_names(net);
+    const char *const *names = board ? net_number_names(net) : NULL;
     double numbers[NUMBERS];
     size_t count = 0;
-    *scale = 1;
     while (names && names[count])
         count++;
     if (!count || count > NUMBERS)
@@ -121,16 +121,16 @@ static int get_scale(struct net *net, double *scale)
     int rc = net_numbers_get(net, numbers);
     for (size_t i = 0; i < count && !rc; i++)
         if (!strcmp(names[i], "loss_scale"))
-            *scale = numbers[i];
+            board->scale = numbers[i];
     return rc;
 }
 
 int board_gradients(struct board *board, int64_t seen, struct net *net)
 {
-    double sum = 0, scale;
-    int rc = board ? get_scale(net, &scale) : 0;
-    if (!board || rc)
-        return rc;
+    double sum = 0;
+    int rc;
+    if (!board)
+        return 0;
     for (size_t i = 0; i < board->model->trained_count; i++) {
         const struct parameter *p = &board->model->parameters[i];
         if ((rc = net_get(net, NET_GRADIENT, p, board->gradient)))
@@ -138,8 +138,9 @@ int board_gradients(struct board *board, int64_t seen, struct net *net)
         for (size_t k = 0; k < p->count; k++)
             sum += (double)board->gradient[k] * board->gradient[k];
     }
-    events_scalar(board->events, "gradient norm", seen, sqrt(sum) / board->accumulate / scale);
-    events_scalar(board->events, "loss scale", seen, scale);
+    events_scalar(board->events, "gradient norm", seen,
+                  sqrt(sum) / board->accumulate / board->scale);
+    events_scalar(board->events, "loss scale", seen, board->scale);
     return 0;
 }
 

@@ -23,8 +23,10 @@ uint64_t board_memory(const struct model *model, bool pictures);
 /* The numbers of metrics.h's lines, at SEEN training pictures. */
 void board_step(struct board *board, int64_t seen, const struct metrics_step *line);
 void board_validation(struct board *board, int64_t seen, const struct evaluation *evaluation);
-/* The norm of the gradients that net_train left, and the loss scale where there is one. Waits for
- * the device. */
+/* Before the update whose gradients are shown: the loss scale that they carry, where there is one.
+ */
+int board_scale(struct board *board, struct net *net);
+/* The norm of the gradients that net_train left, and that scale. Both wait for the device. */
 int board_gradients(struct board *board, int64_t seen, struct net *net);
 /* Up to 16 pictures of a batch, as the network gets them; not of a packed one. */
 int board_pictures(struct board *board, int64_t seen, const struct batch *batch);

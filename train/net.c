@@ -60,7 +60,7 @@ struct net {
     struct list training, evaluation;
     size_t floats, trained_floats; /* of the flat blocks of values, and of gradients */
     void *blocks[BLOCKS];
-    int micro_batches;              /* since the last update */
+    int micro_batches;              /* that the next update has so far; 0 without accumulate */
     const struct list *last_walked; /* whose logits stand in the arena */
     uint64_t posted, collected;     /* results, ever; number i lies under slot i % NET_RESULTS */
     bool profiling;
@@ -644,11 +644,39 @@ static int accumulate(struct net *net)
     return 0;
 }
 
-/* Forward, backward, sums: the calls of one micro-batch, or a recording of them. */
-static int walk_training(struct net *net)
+/* The block of gradients that an update takes. */
+static float *update_gradients(const struct net *net)
 {
-    struct list *list = &net->training;
-    enum backend_walk walk = net->micro_batches ? WALK_MORE : WALK_FIRST;
+    return net->blocks[net->settings.accumulate ? BLOCK_SUMS : BLOCK_GRADIENTS];
+}
+
+static int update(struct net *net)
+{
+    double since = work_seconds();
+    int rc = net->backend->update(net->device, net->model->parameters, net->model->trained_count,
+                                  net->blocks[BLOCK_VALUES], update_gradients(net),
+                                  net->blocks[BLOCK_MOMENTA]);
+
+    if (rc || (rc = measure(net, since, &net->profile.update)))
+        return err_add(rc, "%s: update of the weights", net->backend->name);
+    return 0;
+}
+
+/* The calls of one micro-batch, in the order in which they are recorded. */
+static int walk_calls(struct net *net, int walk)
+{
+    int rc = walk_forward(net, &net->training);
+
+    if (!rc)
+        rc = walk_backward(net, &net->training);
+    if (!rc && net->settings.accumulate)
+        rc = accumulate(net);
+    return rc || !(walk & WALK_LAST) ? rc : update(net);
+}
+
+/* Forward, backward, sums, update: made call by call, or a recording of it. */
+static int walk_training(struct net *net, int walk)
+{
     const struct backend *backend = net->backend;
     bool recording = backend->walk_begin && !net->profiling, again = false;
     int rc;
@@ -659,15 +687,23 @@ static int walk_training(struct net *net)
         again = false;
         if (recording && (rc = backend->walk_begin(net->device, walk, &played)))
             return err_add(rc, "%s: a step", backend->name);
-        rc = 0;
-        if (!played && !(rc = walk_forward(net, list)) && !(rc = walk_backward(net, list)) &&
-            net->settings.accumulate)
-            rc = accumulate(net);
+        rc = played ? 0 : walk_calls(net, walk);
         if (recording)
             rc = backend->walk_end(net->device, walk, rc, &again);
     } while (!rc && again);
-    net->last_walked = list;
+    net->last_walked = &net->training;
     return rc;
+}
+
+/* The numbers of the update that ends this walk. */
+static int set_sgd(struct net *net, const struct sgd *sgd)
+{
+    struct sgd scaled = *sgd;
+
+    if (net->settings.accumulate)
+        scaled.gradient_scale /= net->micro_batches + 1;
+    int rc = net->backend->sgd_set(net->device, &scaled);
+    return rc ? err_add(rc, "%s: the numbers of an update", net->backend->name) : 0;
 }
 
 /* ERR_FAULT when the network was opened for less. */
@@ -686,9 +722,11 @@ int net_upload(struct net *net, const struct batch *batch)
     return rc ? err_add(rc, "%s: bringing a batch to the device", net->backend->name) : 0;
 }
 
-int net_train(struct net *net, const struct batch *batch, struct loss_result *result)
+int net_train(struct net *net, const struct batch *batch, const struct sgd *update,
+              struct loss_result *result)
 {
     struct list *list = &net->training;
+    const int walk = (net->micro_batches ? 0 : WALK_FIRST) | (update ? WALK_LAST : 0);
     int rc = check_use(net, true);
 
     if (rc)
@@ -696,38 +734,14 @@ int net_train(struct net *net, const struct batch *batch, struct loss_result *re
     /* The arena loses the folded weights, and the running statistics move. */
     net->evaluation.stale = true;
     if ((rc = begin_marks(net)) || (rc = prepare_list(net, list)) ||
-        (rc = feed(net, list, batch)) || (rc = walk_training(net)) || (rc = collect_marks(net)))
+        (rc = feed(net, list, batch)) || (update && (rc = set_sgd(net, update))) ||
+        (rc = walk_training(net, walk)) || (rc = collect_marks(net)))
         return rc;
-    net->micro_batches = net->settings.accumulate ? net->micro_batches + 1 : 1;
+    net->micro_batches = net->settings.accumulate && !update ? net->micro_batches + 1 : 0;
+    if (update)
+        net->training.stale = true;
     net->profile.steps++;
     return post_result(net, list, result);
-}
-
-/* The block of gradients that an update takes. */
-static float *update_gradients(const struct net *net)
-{
-    return net->blocks[net->settings.accumulate ? BLOCK_SUMS : BLOCK_GRADIENTS];
-}
-
-int net_update(struct net *net, const struct sgd *sgd)
-{
-    struct sgd scaled = *sgd;
-    double since = work_seconds();
-    int rc;
-
-    if (!net->micro_batches)
-        return err_set(ERR_FAULT, "an update without a step of training before it");
-    scaled.gradient_scale /= net->micro_batches;
-    if ((rc = begin_marks(net)))
-        return rc;
-    rc = net->backend->update(net->device, &scaled, net->model->parameters,
-                              net->model->trained_count, net->blocks[BLOCK_VALUES],
-                              update_gradients(net), net->blocks[BLOCK_MOMENTA]);
-    if (rc || (rc = measure(net, since, &net->profile.update)) || (rc = collect_marks(net)))
-        return err_add(rc, "%s: update of the weights", net->backend->name);
-    net->micro_batches = 0;
-    net->training.stale = net->evaluation.stale = true;
-    return 0;
 }
 
 int net_evaluate(struct net *net, const struct batch *batch, struct loss_result *result)

@@ -56,16 +56,17 @@ int net_check_plan(const struct net *net);
 int net_upload(struct net *net, const struct batch *batch);
 /* One micro-batch, forward and backward, in the training list; BATCH must be full. Gradients are
  * those of the mean loss over the batch, and the running statistics move. With accumulate,
- * gradients are added up until net_update. RESULT NULL: nothing waits; net_result gives the results
+ * gradients are added up until the update. UPDATE: SGD on what has come together (divided by the
+ * micro-batches since the last update), in one piece with the pass where the device records it;
+ * NULL: more is to come. RESULT NULL: nothing waits; net_result gives the results
  * in order, and BATCH stays as it is until its result is there. Those that nobody asks for are
  * forgotten: the oldest beyond NET_RESULTS, and all when a later call has a RESULT. Neither this
- * nor net_update and net_evaluate allocate. */
+ * nor net_evaluate allocates. */
 enum { NET_RESULTS = BACKEND_RESULTS };
-int net_train(struct net *net, const struct batch *batch, struct loss_result *result);
+int net_train(struct net *net, const struct batch *batch, const struct sgd *update,
+              struct loss_result *result);
 /* The oldest result that is outstanding: waits for it. ERR_FAULT: there is none. */
 int net_result(struct net *net, struct loss_result *result);
-/* SGD on what net_train left (divided by the micro-batches since the last update). */
-int net_update(struct net *net, const struct sgd *sgd);
 
 /* One batch through the evaluation list; RESULT as in net_train. Folded weights are made anew after
  * a change of parameters. */
@@ -76,7 +77,8 @@ int net_logits(struct net *net, float *out);
 
 /* One parameter or statistic from and to the host, parameter->count floats in the shape's order.
  * Momentum is 0 before the first update; the gradient is what net_train left, with accumulate the
- * sum since the last update. Statistics have a value only: ERR_FAULT for the others. */
+ * sum for the update under way, or of the last one. Statistics have a value only: ERR_FAULT for the
+ * others. */
 enum net_block { NET_VALUE, NET_GRADIENT, NET_MOMENTUM };
 int net_get(struct net *net, enum net_block block, const struct parameter *p, float *out);
 int net_set(struct net *net, enum net_block block, const struct parameter *p, const float *in);

@@ -13,6 +13,7 @@ struct device {
     size_t label_capacity;
     int rows;
     struct loss_result results[BACKEND_RESULTS];
+    struct sgd sgd;      /* of the updates to come */
     float table[256][3]; /* a byte of a picture, normalised */
 };
 

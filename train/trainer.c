@@ -509,20 +509,26 @@ static int fetch_next(struct trainer *t)
     return rc;
 }
 
-/* What TensorBoard shows of a batch that was just trained: pictures at the begin of an epoch, the
- * gradients now and then. */
-static int show_batch(struct trainer *t, const struct batch *batch, int64_t index, bool last)
+/* Queue a micro-batch; UPDATE: it ends with that. TensorBoard shows pictures at the begin of an
+ * epoch, the gradients now and then. */
+static int queue_batch(struct trainer *t, const struct batch *batch, bool first,
+                       const struct sgd *update)
 {
-    int rc = 0;
-    if (!t->queued_step && !index)
-        rc = board_pictures(t->board, seen(t, t->queued_epoch, 0), batch);
-    if (!rc && last && (t->queued_global + 1) % t->settings->log_every == 0)
-        rc = board_gradients(t->board, seen(t, t->queued_epoch, t->queued_step + 1), t->net);
-    return rc;
+    const bool gradients = update && (t->queued_global + 1) % t->settings->log_every == 0;
+    int rc;
+    if ((gradients && (rc = board_scale(t->board, t->net))) ||
+        (rc = net_train(t->net, batch, update, NULL)))
+        return rc;
+    if (!t->queued_step && first &&
+        (rc = board_pictures(t->board, seen(t, t->queued_epoch, 0), batch)))
+        return rc;
+    return gradients
+               ? board_gradients(t->board, seen(t, t->queued_epoch, t->queued_step + 1), t->net)
+               : 0;
 }
 
-/* Queue one update: accumulate batches forward and backward, then SGD. Behind each batch the next
- * one is sent to the device and then a result is waited for, of a batch before it. */
+/* Queue one update: accumulate batches forward and backward, the last with SGD. Behind each batch
+ * the next one is sent to the device and then a result is waited for, of a batch before it. */
 static int train_step(struct trainer *t)
 {
     const struct settings *settings = t->settings;
@@ -543,13 +549,11 @@ static int train_step(struct trainer *t)
         const bool last = i + 1 == settings->accumulate;
         struct under_way *now = &t->under_way[t->under_way_count];
         *now = (struct under_way){.lr = lr, .last = last};
-        if ((rc = take_batch(t, &now->batch)) || (rc = net_train(t->net, now->batch, NULL)))
+        if ((rc = take_batch(t, &now->batch)) ||
+            (rc = queue_batch(t, now->batch, i == 0, last ? &sgd : NULL)))
             return rc;
         t->under_way_count++;
-        if ((rc = show_batch(t, now->batch, i, last)))
-            return rc;
-        if ((last && (rc = net_update(t->net, &sgd))) ||
-            (!(last && end) && (rc = fetch_next(t)) < 0))
+        if (!(last && end) && (rc = fetch_next(t)) < 0)
             return rc;
         if (t->under_way_count > LAG && (rc = read_result(t)))
             return rc;

@@ -83,10 +83,8 @@ static int run_steps(struct bench *b, bool training, int warmup, int steps)
         struct sgd sgd = first;
         double begin = now_ms();
         sgd.first_step = i == 0;
-        int rc = training ? net_train(b->net, &b->batch, &result)
+        int rc = training ? net_train(b->net, &b->batch, &sgd, &result)
                           : net_evaluate(b->net, &b->batch, &result);
-        if (!rc && training)
-            rc = net_update(b->net, &sgd);
         if (!rc)
             rc = b->backend->sync(b->device);
         if (rc)

@@ -93,8 +93,7 @@ static double step(struct run *r)
     const struct sgd sgd = {.lr = 1, .gradient_scale = 1, .decay_norm = true, .first_step = true};
     struct loss_result result = {.loss = NAN};
 
-    CHECK_INT(net_train(r->net, &batch, &result), 0);
-    CHECK_INT(net_update(r->net, &sgd), 0);
+    CHECK_INT(net_train(r->net, &batch, &sgd, &result), 0);
     return result.loss;
 }
 

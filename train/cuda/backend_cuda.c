@@ -419,6 +419,7 @@ const struct backend backend_cuda = {
     .numbers = cuda_numbers,
     .numbers_get = cuda_numbers_get,
     .numbers_set = cuda_numbers_set,
+    .sgd_set = cuda_sgd_set,
     .update = cuda_update,
     .accumulate = cuda_accumulate,
     .parameter_set = cuda_parameter_set,

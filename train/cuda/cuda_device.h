@@ -71,6 +71,7 @@ struct device {
     struct kernel_segment *segments[2]; /* [decay_norm] */
     size_t segment_count;
     struct kernel_sgd *sgd;       /* on the device */
+    bool decay_norm;              /* which segments updates go by: part of a recording */
     struct kernel_scaler *scaler; /* on the device; NULL: no loss scaling */
 
     /* Input. */
@@ -131,15 +132,16 @@ int cuda_result(struct device *device, int slot, struct loss_result *out);
 int cuda_step_open(struct device *device, const struct parameter *parameters, size_t count,
                    size_t floats, bool training, bool plan_only, struct backend_memory *memory);
 void cuda_step_close(struct device *device);
-int cuda_update(struct device *device, const struct sgd *sgd, const struct parameter *parameters,
-                size_t count, float *values, const float *gradients, float *momenta);
+int cuda_sgd_set(struct device *device, const struct sgd *sgd);
+int cuda_update(struct device *device, const struct parameter *parameters, size_t count,
+                float *values, const float *gradients, float *momenta);
 int cuda_accumulate(struct device *device, size_t floats, bool first, const float *gradients,
                     float *sum);
 const char *const *cuda_numbers(const struct device *device);
 int cuda_numbers_get(struct device *device, double *out);
 int cuda_numbers_set(struct device *device, const double *in);
-int cuda_walk_begin(struct device *device, enum backend_walk walk, bool *played);
-int cuda_walk_end(struct device *device, enum backend_walk walk, int rc, bool *again);
+int cuda_walk_begin(struct device *device, int walk, bool *played);
+int cuda_walk_end(struct device *device, int walk, int rc, bool *again);
 void cuda_forget_walks(struct device *device);
 int cuda_mark(struct device *device, int number);
 int cuda_marked(struct device *device, int number, double *seconds);

@@ -2,10 +2,11 @@
  * cuda_step.c - what a step has beside ops: the update, sums of micro-batches, the loss scale,
  * recorded walks, marks.
  *
- * The walk of a micro-batch (forward, backward, sum) is played once as it is, so that every plan
- * has loaded its code, recorded the second time, and from then on launched as one piece: a GPU
- * graph. What changes from step to step is in device memory (rows, labels, loss scale); the update
- * is a few launches behind it, whose numbers pass through a ring of pinned memory.
+ * The walk of a micro-batch (forward, backward, sum, and the update when it is the last one) is
+ * played once as it is, so that every plan has loaded its code, recorded the second time, and from
+ * then on launched as one piece: a GPU graph. What changes from step to step is in device memory:
+ * rows, labels, loss scale, and the update's numbers, which pass through a ring of pinned memory
+ * before the walk.
  *
  * fp16: the loss is multiplied by a scale, the update divides by it; where a gradient is not finite
  * nothing is updated and the scale halves (kernels/update.cu). The scale is part of a checkpoint.
@@ -125,14 +126,21 @@ void cuda_step_close(struct device *device)
 
 /* ---- update ---- */
 
-/* The numbers of this update into device memory, behind everything that is queued. */
-static int send_sgd(struct device *device, const struct sgd *sgd)
+/* Into device memory, behind the update before. What is no number is part of a recording: the
+ * segments, by decay_norm, which a run does not change; where it changes, recordings are made anew.
+ */
+int cuda_sgd_set(struct device *device, const struct sgd *sgd)
 {
+    int rc;
+
+    if (!device->sgd)
+        return err_set(ERR_FAULT, "an update on a device that was not opened for training");
+    if (sgd->decay_norm != device->decay_norm)
+        cuda_forget_walks(device);
+    device->decay_norm = sgd->decay_norm;
     const int place = (int)(device->updates++ % CUDA_RING);
     struct kernel_sgd *to = &device->sgds[place];
-    int rc = door_event_sync(device->door, device->sgd_events[place]);
-
-    if (rc)
+    if ((rc = door_event_sync(device->door, device->sgd_events[place])))
         return rc;
     *to = (struct kernel_sgd){
         .lr = (float)sgd->lr,
@@ -146,27 +154,22 @@ static int send_sgd(struct device *device, const struct sgd *sgd)
     return door_event_record(device->door, device->sgd_events[place], device->compute);
 }
 
-int cuda_update(struct device *device, const struct sgd *sgd, const struct parameter *parameters,
-                size_t count, float *values, const float *gradients, float *momenta)
+int cuda_update(struct device *device, const struct parameter *parameters, size_t count,
+                float *values, const float *gradients, float *momenta)
 {
     const struct parameter *last = &parameters[count - 1];
     struct door *door = device->door;
     struct kernel_scaler *scaler = device->scaler;
     int rc;
 
-    if (!count)
-        return 0;
-    if (!device->sgd)
-        return err_set(ERR_FAULT, "an update on a device that was not opened for training");
-    if ((rc = send_sgd(device, sgd)) ||
-        (scaler && (rc = door_check(door,
+    if ((scaler && (rc = door_check(door,
                                     kernel_finite(device->compute, last->offset + last->stored,
                                                   gradients, &scaler->nonfinite),
                                     "finite check of the gradients"))) ||
         (rc = door_check(
              door,
              kernel_update(device->compute, device->type == DOOR_F32 ? KERNEL_F32 : device->kernel,
-                           device->segments[sgd->decay_norm], device->segment_count, device->sgd,
+                           device->segments[device->decay_norm], device->segment_count, device->sgd,
                            scaler, gradients, values, momenta, device->copy),
              "update of the weights")))
         return rc;
@@ -233,7 +236,7 @@ static void give_up(struct device *device)
     device->no_recording = true;
 }
 
-int cuda_walk_begin(struct device *device, enum backend_walk walk, bool *played)
+int cuda_walk_begin(struct device *device, int walk, bool *played)
 {
     *played = false;
     if (device->captures[walk]) {
@@ -249,7 +252,7 @@ int cuda_walk_begin(struct device *device, enum backend_walk walk, bool *played)
     return 0;
 }
 
-int cuda_walk_end(struct device *device, enum backend_walk walk, int rc, bool *again)
+int cuda_walk_end(struct device *device, int walk, int rc, bool *again)
 {
     struct door_capture *capture = NULL;
     struct err why = {.kind = ERR_NONE};
