@@ -5,6 +5,7 @@
  * order of queueing; what the host does too early is found by the schedules that hold work back.
  */
 #include <sys/wait.h>
+#include <time.h>
 
 #include "common/mem.h"
 #include "kernels/kernels.h"
@@ -178,6 +179,41 @@ static void test_host_orders(void)
             CHECK_INT(door_event_done(door, first, &done), 0);
         CHECK_INT(door_fill(door, two, a, 2, BYTES), 0);
         end(NULL);
+    }
+}
+
+/* Milliseconds that some work takes on the device, while the host is as slow as it likes. */
+static float time_work(uint64_t seed, long host_ns)
+{
+    struct door_event *from, *to;
+    float milliseconds = 0;
+    begin(seed);
+    CHECK_INT(door_event_open(door, true, &from), 0);
+    CHECK_INT(door_event_open(door, true, &to), 0);
+    CHECK_INT(door_event_record(door, from, one), 0);
+    for (int i = 0; i < 4; i++) {
+        CHECK_INT(door_fill(door, one, a, (uint8_t)i, BYTES), 0);
+        nanosleep(&(struct timespec){.tv_nsec = host_ns}, NULL);
+    }
+    CHECK_INT(door_event_record(door, to, one), 0);
+    CHECK_INT(door_event_sync(door, to), 0);
+    CHECK_INT(door_event_elapsed(door, from, to, &milliseconds), 0);
+    door_event_close(door, from);
+    door_event_close(door, to);
+    end(NULL);
+    return milliseconds;
+}
+
+/* The device's time is the seed's: a machine under load makes no other engine the fastest. */
+static void test_clock(void)
+{
+    float before = 0;
+    for (uint64_t seed = 0; seed < 8; seed++) {
+        const float once = time_work(seed, 0), slow = time_work(seed, 3000000);
+        CHECK(once > 0 && once < 4);
+        CHECK_CLOSE(slow, once, 0);
+        CHECK(once != before);
+        before = once;
     }
 }
 
@@ -636,6 +672,7 @@ static const struct test tests[] = {
     {"free_streams",         test_free_streams        },
     {"forgotten_events",     test_forgotten_events    },
     {"host_orders",          test_host_orders         },
+    {"clock",                test_clock               },
     {"source_changed",       test_source_changed      },
     {"target_read_early",    test_target_read_early   },
     {"memory",               test_memory              },

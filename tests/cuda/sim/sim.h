@@ -5,9 +5,11 @@
  * It computes plans on the CPU from their nodes, dims, strides, attributes and uids alone, and own
  * kernels through tests/cuda/shim.h. Queued work is held back and run in an order drawn from a
  * seed, whatever streams and events allow; waiting of the host runs what it needs and sometimes
- * more. What a correct program may not do is a fault: a race between works that nothing orders
- * (found from the order of queueing, whatever ran when), memory that is used after it was freed or
- * beyond its end, freed under queued work, a pinned source that changed before its copy ran, ...
+ * more. Its clock is its own: what a piece of work takes is drawn from the seed, so that the same
+ * seed finds the same engines the fastest and computes the same bits. What a correct program may
+ * not do is a fault: a race between works that nothing orders (found from the order of queueing,
+ * whatever ran when), memory that is used after it was freed or beyond its end, freed under queued
+ * work, a pinned source that changed before its copy ran, ...
  * The first fault is said on standard error in a line that begins with "sim: ", every later call
  * fails with it (ERR_FAULT), and the program's exit code is SIM_EXIT unless a test takes it.
  *
