@@ -62,9 +62,11 @@ static void print_help(FILE *out)
 /* The manual page prep(1); made by the program when it is built. */
 static void print_manual(void)
 {
-    printf(".TH PREP 1 \"\" \"%s\"\n.SH NAME\nprep \\- prepares ImageNet or any folder of class "
-           "folders "
-           "for train(1)\n.SH SYNOPSIS\n\\fBprep\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR] ...\n"
+    printf(".TH PREP 1 \"\" \"prep %s\"\n"
+           ".SH NAME\nprep \\- prepares ImageNet or any folder of class folders for train(1)\n"
+           ".SH SYNOPSIS\n\\fBprep\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR] ...\n.P\n"
+           "\\fB\\-\\-help\\fR of the program and of each command says the same as this page; "
+           "\\fB\\-\\-version\\fR names the version.\n"
            ".SH COMMANDS\n",
            TOOL_VERSION);
     for (const struct command *c = commands; c->name; c++)

@@ -66,15 +66,23 @@ static void print_help(void)
 /* The manual page train(1); made by the program when it is built. */
 static void print_manual(void)
 {
-    printf(".TH TRAIN 1 \"\" \"%s\"\n.SH NAME\ntrain \\- trains ResNets on data sets of prep(1)\n"
+    printf(".TH TRAIN 1 \"\" \"train %s\"\n"
+           ".SH NAME\ntrain \\- trains ResNets on data sets of prep(1)\n"
            ".SH SYNOPSIS\n\\fBtrain\\fR \\-\\-db \\fItrain.lmdb\\fR \\-\\-val \\fIval.lmdb\\fR "
-           "[\\fIOPTIONS\\fR]\n.br\n\\fBtrain\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR] ...\n"
+           "[\\fIOPTIONS\\fR]\n.br\n\\fBtrain\\fR \\fICOMMAND\\fR [\\fIOPTIONS\\fR] ...\n.P\n"
+           "\\fB\\-\\-help\\fR of the program and of each command says the same as this page; "
+           "\\fB\\-\\-version\\fR names the version, the devices and the libraries.\n"
            ".SH COMMANDS\n",
            TOOL_VERSION);
     opts_manual(&settings_command);
     for (const struct command *c = commands; c->name; c++)
         opts_manual(c->options);
     printf(
+        ".SH FILES\n"
+        ".TP\n\\fIcheckpoints/NAME/\\fR\nthe run's checkpoints and models, files of PyTorch's "
+        "kind\n"
+        ".TP\n\\fIruns/NAME/\\fR\nmetrics.jsonl, TensorBoard's files, and settings.json, which "
+        "\\-\\-config takes\n"
         ".SH EXIT STATUS\n0 done, 1 a fault of train, 2 command line or settings, 3 bad input, 4 "
         "input/output or space, 5 memory, 6 another run holds it, 7 device, 8 does not fit "
         "together, 9 the loss is not finite, 75 stopped: the same command goes on.\n"
