@@ -142,8 +142,9 @@ struct backend {
     int (*host_alloc)(struct device *device, size_t bytes, void **out);
     void (*host_release)(struct device *device, void *memory);
 
-    /* Planning, in this order, before any memory exists: set t->bytes; set p->stored; set the op's
-     * packed, saved, workspace sizes, what its backward reads, and its state (all 0 before).
+    /* Planning, in this order, before any memory exists: set t->bytes, and t->on_device where feed
+     * says where the pictures lie; set p->stored; set the op's packed, saved, workspace sizes, what
+     * its backward reads, and its state (all 0 before).
      * TRAINING: backward will be called. The number of images of the list is in its tensors; a
      * device that keeps labels makes room for them when it sees the pictures tensor. list_setup,
      * where it is not NULL, comes before the op_setup of the ops of a list, for what is better done
@@ -190,10 +191,10 @@ struct backend {
     /* Begin to bring a batch to the device while it computes; feed of the same batch comes next.
      * At most one batch is on its way beside the one that was fed. NULL: feed does it all. */
     int (*upload)(struct device *device, const struct batch *batch);
-    /* A batch into the pictures tensor, normalised with ImageNet's mean and standard deviation (a
-     * 256 x 3 table of floats: (v / 255 - mean) / std), and its labels and row count into the
-     * device for OP_LOSS, until the next feed. BATCH stays as it is until a result that was posted
-     * after this is there, or sync. */
+    /* A batch into the pictures tensor (or that to where the batch lies: on_device), normalised
+     * with ImageNet's mean and standard deviation (a 256 x 3 table of floats: (v / 255 - mean) /
+     * std), and its labels and row count into the device for OP_LOSS, until the next feed. BATCH
+     * stays as it is until a result that was posted after this is there, or sync. */
     int (*feed)(struct device *device, const struct batch *batch, struct tensor *pictures);
     /* Keep what the last forward of LOSS left in its saved under SLOT, of BACKEND_RESULTS; and wait
      * for what is under SLOT. */

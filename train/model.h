@@ -32,8 +32,10 @@ struct tensor {
     /* Fused lists: a convolution writes it and a normalisation reads it, so that who writes it may
      * leave the sums of its channels with it. */
     bool sums;
-    /* Set by the backend's tensor_setup: bytes of data, and of each gradient. */
+    /* Set by the backend's tensor_setup: bytes of data, and of each gradient; and whether the
+     * device has a place of its own for data, which feed sets (the pictures). */
     size_t bytes;
+    bool on_device;
     /* Set by net: where it lies while it lives. */
     void *data;
     void *gradients[2];

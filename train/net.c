@@ -211,9 +211,11 @@ static int set_up(struct net *net)
     struct model *m = net->model;
     int rc;
 
-    for (size_t i = 0; i < m->tensor_count; i++)
+    for (size_t i = 0; i < m->tensor_count; i++) {
+        m->tensors[i].on_device = false;
         if ((rc = net->backend->tensor_setup(net->device, &m->tensors[i])))
             return err_add(rc, "%s: a tensor", net->backend->name);
+    }
     if ((rc = set_up_parameters(net)))
         return rc;
     if (net->settings.training && (rc = set_up_ops(net, &net->training)))
@@ -288,7 +290,8 @@ static void add_tensor(struct list *list, int i, struct tensor *made)
     }
     if (made->role == TENSOR_LOGITS)
         last = end_step(list);
-    add_thing(list, PART_ACTIVATION, owner, made->bytes, &made->data, first, last);
+    add_thing(list, PART_ACTIVATION, owner, made->on_device ? 0 : made->bytes, &made->data, first,
+              last);
 }
 
 /* Saved bytes live from forward to backward, the loss's until the result is read, at the end. */

@@ -159,7 +159,7 @@ static void find_parts(const struct net_plan *p, struct part out[PARTS])
         {"sums of --accumulate",               "accumulated_bytes", p->accumulated},
         {"weights in other layouts",           "packed_bytes",      p->packed     },
         {"activations, their gradients, work", "arena_bytes",       p->arena      },
-        {"batches on their way",               "staging_bytes",     p->own.staging},
+        {"batches, two in turn",               "staging_bytes",     p->own.staging},
         {"total",                              "total_bytes",       p->total      },
     };
     memcpy(out, parts, sizeof parts);

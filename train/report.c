@@ -48,7 +48,7 @@ void report_memory(const struct report_memory *memory)
     print_part("sums of --accumulate", net->accumulated);
     print_part("weights in other layouts", net->packed);
     print_part("activations, their gradients, work", net->arena);
-    print_part("batches on their way", net->own.staging);
+    print_part("batches, two in turn", net->own.staging);
     if (memory->separate)
         print_part("total on the device", net->total);
     print_part("batches being loaded", memory->loaders);

@@ -339,6 +339,7 @@ static int cuda_tensor_setup(struct device *device, struct tensor *t)
     if (t->sums)
         t->bytes = cuda_align(t->bytes) + 2 * cuda_align((size_t)t->c * sizeof(float));
     if (t->role == TENSOR_PICTURES) {
+        t->on_device = true;
         device->pictures = t->n > device->pictures ? t->n : device->pictures;
         device->size = t->h > device->size ? t->h : device->size;
     }

@@ -3,7 +3,7 @@
  * helpers. backend_cuda.c has the device, memory and transfers; cuda_ops.c the ops; cuda_input.c
  * the way of batches in and results out; cuda_step.c the update, recorded walks and marks.
  *
- * Two streams: `compute` runs everything in order, `transfer` brings batches. Layouts are those of
+ * Two streams: `compute` runs the steps in order, `transfer` brings batches. Layouts are those of
  * graphs.h; flat blocks hold conv filters K x R x S x C with the pictures' channels padded to 8.
  */
 #ifndef TRAIN_CUDA_CUDA_DEVICE_H
@@ -40,10 +40,11 @@ struct cuda_op {
 /* What kernel_sgd, labels, results take in pinned memory: one of a few places in turn. */
 enum { CUDA_RING = BACKEND_RESULTS, CUDA_STAGES = 2 };
 
-/* One batch on the device: header (pictures, labels, rows) and block. */
+/* One batch on the device: header (pictures, labels, rows), block, and what the augmentation makes
+ * of them, the pictures tensor. */
 struct cuda_stage {
     uint8_t *memory;
-    struct door_event *arrived; /* its copies are done */
+    struct door_event *arrived; /* it is there */
     struct door_event *taken;   /* what reads it is done */
 };
 
@@ -78,9 +79,10 @@ struct device {
     int pictures, size; /* of the largest pictures tensor */
     size_t block_bytes, header_bytes;
     struct cuda_stage stages[CUDA_STAGES];
-    uint64_t uploads;               /* batches sent; number i lies in stage i % CUDA_STAGES */
-    const struct batch *on_its_way; /* was sent and is not fed yet */
-    int32_t *labels, *rows;         /* of the batch that was fed last */
+    int fed;                        /* the stage of the batch that was fed last */
+    const int32_t *labels, *rows;   /* there */
+    const struct batch *on_its_way; /* was sent to the next stage and is not fed yet */
+    uint64_t uploads;               /* batches sent */
     float *table;                   /* 256 x 3: a byte of a picture, normalised */
 
     /* Pinned: CUDA_RING headers, structs kernel_sgd and results, with the event behind each one's
@@ -93,9 +95,9 @@ struct device {
     void *bounce; /* for transfers that are waited for */
     size_t bounce_bytes;
 
-    /* Recorded walks. */
-    struct door_capture *captures[WALKS];
-    int walked[WALKS];
+    /* Recorded walks, by the stage that they read. */
+    struct door_capture *captures[WALKS][CUDA_STAGES];
+    bool walked[WALKS];
     bool recording, no_recording;
 
     struct cuda_mark *marks;

@@ -2,12 +2,13 @@
  * cuda_input.c - batches to the device and results back, without a wait in the steady loop.
  *
  * A batch is sent on the transfer stream into one of two stages (header: pictures, labels, rows;
- * block: pixels and tables) while the compute stream works on the batch before it. feed then waits
- * for it, on the compute stream: the augmentation makes the pictures tensor of it (a thousandth of
- * a step, so it needs no second tensor), labels and rows move to where a recorded step finds them,
- * and the stage is free for the batch after the next. Headers and results pass through rings of
- * pinned memory; an event stands behind each place, so that it is only written again when it has
- * been read.
+ * block: pixels and tables), and the augmentation, behind it on the same stream, makes the pictures
+ * tensor of it in that stage, all while the compute stream works on the batch before. feed then
+ * makes the compute stream wait for the stage (event `arrived`) and points to it: a step reads its
+ * pictures, labels and rows where they are, and nothing is copied. A stage is read until the last
+ * convolution's filter gradient, so it may be written again behind what was queued before the next
+ * batch was fed (event `taken`). Headers and results pass through rings of pinned memory; an event
+ * stands behind each place, so that it is only written again when it has been read.
  *
  * A batch of finished squares (tests, single pictures) is packed here, with tables that change
  * nothing, and waited for.
@@ -36,7 +37,7 @@ _Static_assert(sizeof(struct packed_picture) == sizeof(struct kernel_picture) &&
 static const double picture_mean[3] = {0.485, 0.456, 0.406};
 static const double picture_deviation[3] = {0.229, 0.224, 0.225};
 
-enum { TABLE_FLOATS = 256 * 3 };
+enum { TABLE_FLOATS = 256 * 3, STORED_CHANNELS = 8 };
 
 /* ---- memory ---- */
 
@@ -65,9 +66,17 @@ static int find_sizes(struct device *device, size_t packed_bytes)
     return 0;
 }
 
-static size_t stage_bytes(const struct device *device)
+/* A stage is header, block, pictures tensor. */
+static size_t tensor_at(const struct device *device)
 {
     return device->header_bytes + cuda_align(device->block_bytes);
+}
+
+static size_t stage_bytes(const struct device *device)
+{
+    const size_t pixels = (size_t)device->pictures * (size_t)device->size * (size_t)device->size;
+
+    return tensor_at(device) + cuda_align(pixels * STORED_CHANNELS * cuda_number_bytes(device));
 }
 
 static int open_events(struct device *device)
@@ -103,8 +112,7 @@ int cuda_input_open(struct device *device, uint64_t *staging, uint64_t *pinned, 
 
     if (rc)
         return rc;
-    const size_t labels = cuda_align(((size_t)device->pictures + 1) * sizeof(int32_t));
-    *staging += CUDA_STAGES * stage_bytes(device) + small + labels;
+    *staging += CUDA_STAGES * stage_bytes(device) + small;
     *pinned += CUDA_RING * (device->header_bytes + sizeof *device->results);
     if (plan_only)
         return 0;
@@ -114,14 +122,12 @@ int cuda_input_open(struct device *device, uint64_t *staging, uint64_t *pinned, 
                              (void **)&device->stages[i].memory)))
             return rc;
     if ((rc = door_alloc(door, small, "normalised bytes", (void **)&device->table)) ||
-        (rc = door_alloc(door, labels, "labels", (void **)&device->labels)) ||
         (rc = door_host_alloc(door, CUDA_RING * device->header_bytes, "headers of batches",
                               (void **)&device->headers)) ||
         (rc = door_host_alloc(door, CUDA_RING * sizeof *device->results, "results",
                               (void **)&device->results)) ||
         (rc = open_events(device)))
         return rc;
-    device->rows = device->labels + device->pictures;
     return write_table(device);
 }
 
@@ -143,16 +149,14 @@ void cuda_input_close(struct device *device)
     }
     if (device->table)
         door_free(door, device->table);
-    if (device->labels)
-        door_free(door, device->labels);
     if (device->headers)
         door_host_free(door, device->headers);
     if (device->results)
         door_host_free(door, device->results);
     device->table = NULL;
-    device->labels = device->rows = NULL;
     device->headers = NULL;
     device->results = NULL;
+    device->labels = device->rows = NULL;
     device->on_its_way = NULL;
 }
 
@@ -185,6 +189,11 @@ static int pack_squares(struct device *device, const struct batch *batch, uint8_
     return 0;
 }
 
+static int next_stage(const struct device *device)
+{
+    return (device->fed + 1) % CUDA_STAGES;
+}
+
 /* The header of BATCH, in place PLACE of the ring. */
 static uint8_t *write_header(struct device *device, const struct batch *batch, int place)
 {
@@ -200,10 +209,24 @@ static uint8_t *write_header(struct device *device, const struct batch *batch, i
     return header;
 }
 
+/* The batch's pictures tensor of its header and block, in their stage. */
+static int augment(struct device *device, const struct cuda_stage *stage, const struct batch *batch)
+{
+    const uint8_t *block = stage->memory + device->header_bytes;
+
+    return door_check(
+        device->door,
+        kernel_augment(device->transfer, device->kernel, device->pictures, batch->size,
+                       (const int32_t *)(stage->memory + rows_at(device)),
+                       (const struct kernel_picture *)stage->memory, (const int32_t *)block, block,
+                       device->table, stage->memory + tensor_at(device)),
+        "augmentation of %d pictures of %d pixels", batch->rows, batch->size);
+}
+
 int cuda_upload(struct device *device, const struct batch *batch)
 {
     struct door *door = device->door;
-    struct cuda_stage *stage = &device->stages[device->uploads % CUDA_STAGES];
+    struct cuda_stage *stage = &device->stages[next_stage(device)];
     const int place = (int)(device->uploads % CUDA_RING);
     const void *block;
     size_t bytes;
@@ -230,6 +253,7 @@ int cuda_upload(struct device *device, const struct batch *batch)
         (rc = door_event_record(door, device->header_events[place], device->transfer)) ||
         (rc = door_copy(door, device->transfer, DOOR_IN, stage->memory + device->header_bytes,
                         block, bytes)) ||
+        (rc = augment(device, stage, batch)) ||
         (rc = door_event_record(door, stage->arrived, device->transfer)))
         return rc;
     device->uploads++;
@@ -248,22 +272,15 @@ int cuda_feed(struct device *device, const struct batch *batch, struct tensor *p
     if (device->on_its_way != batch && (rc = cuda_upload(device, batch)))
         return rc;
     device->on_its_way = NULL;
-    const struct cuda_stage *stage = &device->stages[(device->uploads - 1) % CUDA_STAGES];
-    const uint8_t *block = stage->memory + device->header_bytes;
-    const int32_t *labels = (const int32_t *)(stage->memory + labels_at(device));
-    /* Labels and rows lie behind one another here and there. */
-    if ((rc = door_stream_wait(door, device->compute, stage->arrived)) ||
-        (rc = door_copy(door, device->compute, DOOR_ON, device->labels, labels,
-                        ((size_t)device->pictures + 1) * sizeof(int32_t))) ||
-        (rc = door_check(door,
-                         kernel_augment(device->compute, device->kernel, pictures->n, pictures->h,
-                                        (const int32_t *)(stage->memory + rows_at(device)),
-                                        (const struct kernel_picture *)stage->memory,
-                                        (const int32_t *)block, block, device->table,
-                                        pictures->data),
-                         "augmentation of %d pictures of %d pixels", batch->rows, batch->size)))
+    /* All that reads the batch before is queued. */
+    if ((rc = door_event_record(door, device->stages[device->fed].taken, device->compute)))
         return rc;
-    return door_event_record(door, stage->taken, device->compute);
+    device->fed = next_stage(device);
+    const struct cuda_stage *stage = &device->stages[device->fed];
+    pictures->data = stage->memory + tensor_at(device);
+    device->labels = (const int32_t *)(stage->memory + labels_at(device));
+    device->rows = (const int32_t *)(stage->memory + rows_at(device));
+    return door_stream_wait(door, device->compute, stage->arrived);
 }
 
 /* ---- out ---- */

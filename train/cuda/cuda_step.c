@@ -3,10 +3,10 @@
  * recorded walks, marks.
  *
  * The walk of a micro-batch (forward, backward, sum, and the update when it is the last one) is
- * played once as it is, so that every plan has loaded its code, recorded the second time, and from
- * then on launched as one piece: a GPU graph. What changes from step to step is in device memory:
- * rows, labels, loss scale, and the update's numbers, which pass through a ring of pinned memory
- * before the walk.
+ * played once as it is, so that every plan has loaded its code, then recorded, once for each stage
+ * that a batch may lie in, and from then on launched as one piece: a GPU graph. What changes from
+ * step to step is in device memory: the batch in its stage, the loss scale, and the update's
+ * numbers, which pass through a ring of pinned memory before the walk.
  *
  * fp16: the loss is multiplied by a scale, the update divides by it; where a gradient is not finite
  * nothing is updated and the scale halves (kernels/update.cu). The scale is part of a checkpoint.
@@ -223,9 +223,11 @@ int cuda_numbers_set(struct device *device, const double *in)
 void cuda_forget_walks(struct device *device)
 {
     for (int walk = 0; walk < WALKS; walk++) {
-        door_capture_close(device->door, device->captures[walk]);
-        device->captures[walk] = NULL;
-        device->walked[walk] = 0;
+        for (int stage = 0; stage < CUDA_STAGES; stage++) {
+            door_capture_close(device->door, device->captures[walk][stage]);
+            device->captures[walk][stage] = NULL;
+        }
+        device->walked[walk] = false;
     }
 }
 
@@ -238,12 +240,14 @@ static void give_up(struct device *device)
 
 int cuda_walk_begin(struct device *device, int walk, bool *played)
 {
-    *played = false;
-    if (device->captures[walk]) {
-        *played = true;
-        return door_capture_launch(device->door, device->captures[walk], device->compute);
-    }
-    if (device->no_recording || device->walked[walk]++ == 0)
+    struct door_capture *capture = device->captures[walk][device->fed];
+    const bool first = !device->walked[walk];
+
+    *played = capture;
+    device->walked[walk] = true;
+    if (capture)
+        return door_capture_launch(device->door, capture, device->compute);
+    if (device->no_recording || first)
         return 0;
     if (door_capture_begin(device->door, device->compute))
         give_up(device);
@@ -271,7 +275,7 @@ int cuda_walk_end(struct device *device, int walk, int rc, bool *again)
         *again = true;
         return 0;
     }
-    device->captures[walk] = capture;
+    device->captures[walk][device->fed] = capture;
     return door_capture_launch(device->door, capture, device->compute);
 }
 

@@ -1,2 +1,2 @@
-# train/cuda/cuda_input.c 2 race: the next batch is written over one that is still read
+# train/cuda/cuda_input.c 2 race: the batch after the next is written over one that a step still reads
 s/if ((rc = door_stream_wait(door, device->transfer, stage->taken)) ||/if (/
