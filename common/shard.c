@@ -532,7 +532,7 @@ int shard_verify(const char *path, const struct shard_facts *facts, uint32_t cla
         rc = verify_file(shard, facts->digest, visitor);
     if (rc && rc != -ERR_MEMORY) {
         visitor->damage(visitor->context, -1);
-        rc = 0;
+        rc = rc == -ERR_IO ? rc : 0;
     }
     shard_close(shard);
     return rc;

@@ -99,8 +99,8 @@ struct shard_visitor {
     void (*progress)(void *context, uint64_t bytes);
 };
 /* Read the whole file once, front to back: its size and digest against FACTS, its pages, every
- * record's checksum and ranges. 0 also when damage was found and told, unreadable places included;
- * else ERR_MEMORY. */
+ * record's checksum and ranges. 0 also when damage was found and told; ERR_IO: the file could not
+ * be read, which was told as well; ERR_MEMORY. */
 int shard_verify(const char *path, const struct shard_facts *facts, uint32_t classes,
                  const struct shard_visitor *visitor);
 

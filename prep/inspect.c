@@ -255,6 +255,12 @@ static int report_verify(const char *folder, const struct verify_report *report)
            log_bytes(bytes[1], (double)report->bytes / report->seconds));
     if (!report->damages)
         return 0;
+    if (report->damages == report->unreadable_shards)
+        return err_set(
+            ERR_IO,
+            "%s: %zu of %zu shards could not be read, nothing else is wrong: see to what "
+            "is named there, then run the same command again",
+            folder, report->unreadable_shards, report->shards);
     return err_set(ERR_INPUT,
                    "%s: damaged in %s places (%zu of %zu shards): copy these files again from "
                    "where they were whole, or pack the data set again",

@@ -18,7 +18,9 @@
 
 enum {
     SHOWN = 10, /* of each kind of what is not counted, so many are shown by name */
-    QUOTED = 1100
+    QUOTED = 1100,
+    READ_TRIES = 4,
+    READ_PAUSE_US = 20000 /* before the second try; twice as long before each further one */
 };
 
 struct source {
@@ -421,6 +423,18 @@ uint32_t source_name(const struct source *source, uint32_t index, char out[RECOR
                               file->name);
 }
 
+/* An input that cannot be read is no bad picture. A network file system may have lost sight of a
+ * file that it finds again when it is opened anew, so it is tried some times more. */
+static int read_patiently(const char *path, struct files_buffer *buffer)
+{
+    int rc = files_read_into(path, SOURCE_FILE_LIMIT, buffer);
+    for (int tries = 0; rc == -ERR_IO && tries < READ_TRIES - 1; tries++) {
+        usleep(READ_PAUSE_US << tries);
+        rc = files_read_into(path, SOURCE_FILE_LIMIT, buffer);
+    }
+    return rc;
+}
+
 int source_read(const struct source *source, uint32_t index, struct files_buffer *buffer)
 {
     const struct source_file *file = &source->files[index];
@@ -430,7 +444,7 @@ int source_read(const struct source *source, uint32_t index, struct files_buffer
     int rc = file_path(source, source->classes[file->label], file->name, path);
     if (rc)
         return rc;
-    rc = files_read_into(path, SOURCE_FILE_LIMIT, buffer);
+    rc = read_patiently(path, buffer);
     if (!rc && buffer->size != file->size)
         return err_set(ERR_INPUT,
                        "%s changed since the pictures were listed: %" PRIu64 " bytes then, %zu now",

@@ -55,7 +55,8 @@ uint32_t source_name(const struct source *source, uint32_t index, char out[RECOR
 const char *source_digest(const struct source *source);
 
 /* Read file INDEX. ERR_INPUT: it vanished or changed since the list was made; ERR_IO: it could not
- * be read. Both name it. A file over SOURCE_FILE_LIMIT leaves the buffer empty, with size 0. */
+ * be read, at several tries. Both name it. A file over SOURCE_FILE_LIMIT leaves the buffer empty,
+ * with size 0. */
 int source_read(const struct source *source, uint32_t index, struct files_buffer *buffer);
 /* Ask the system to read file INDEX soon, so that several reads are under way at once. Never fails.
  */

@@ -23,8 +23,8 @@ struct verify_finding {
 struct verify_report {
     struct verify_finding *findings; /* by shard and record */
     size_t count, capacity;
-    uint64_t damages; /* in all, with those beyond the limit */
-    size_t shards, bad_shards;
+    uint64_t damages; /* in all, with those beyond the limit and unreadable shards */
+    size_t shards, bad_shards, unreadable_shards;
     uint64_t records, bytes; /* records that are whole; bytes that were read */
     double seconds;
     struct mem_arena texts;

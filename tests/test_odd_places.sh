@@ -3,7 +3,7 @@
 # data sets of another format. It never hangs, never crashes, and says in one line what is wrong.
 # usage: test_odd_places.sh BUILD DATA
 set -u
-prep=$(realpath "$1")/prep
+build=$(realpath "$1") prep=$(realpath "$1")/prep
 [ -x "$prep" ] || { echo "skipped: prep is not built"; exit 77; }
 work=$(mktemp -d "${TMPDIR:-/tmp}/imagenet-odd-XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -117,11 +117,40 @@ ok "few descriptors:$codes"
 codes=
 # A sanitizer needs terabytes of address space for itself.
 if grep -q __asan_init "$prep" || grep -q __tsan_init "$prep"; then
-    echo "skipped: little address space (a sanitizer's build)"
+    echo "skipped: little address space (a sanitizer takes terabytes of it for itself; the default build limits it)"
 else
     for kilobytes in 30000 60000 80000 100000 120000 140000 160000 200000 250000 300000 400000; do limited -v $kilobytes; done
     ok "little address space:$codes"
 fi
+
+# A picture that cannot be read at one try is tried again: no call on it that fails once ends the run, but the very first,
+# which lists it.
+if [ -e "$build/libinjector.so" ]; then
+    on_picture() { rm -rf again.lmdb && env LD_PRELOAD="$build/libinjector.so" FAULT_ROOT="$picture" FAULT_READS=1 "$@" timeout 20 "$prep" pack raw/train again.lmdb --short-side 40 >out 2>err; }
+    on_picture FAULT_LOG=calls || fail "counting the calls on a picture: exit $?"
+    calls=$(($(stat -c %s calls) / 48)) # struct record of tests/crash/record.h
+    for at in $(seq 2 $calls); do
+        on_picture FAULT_AT="$at" FAULT_DO=5 || fail "EIO at call $at on a picture: exit $?"
+        diff -r plain.lmdb again.lmdb >/dev/null || fail "EIO at call $at on a picture: other bytes"
+    done
+    [ "$calls" -gt 4 ] || fail "only $calls calls on a picture"
+    on_picture FAULT_AT=2 FAULT_FOREVER=1 FAULT_DO=5
+    [ $? -eq 4 ] || fail "a picture that cannot be read: exit $?"
+    says "${picture##*/}"
+    ok "a read that fails once ($calls calls)"
+else
+    echo "skipped: a read that fails once (there is no injector in a sanitizer's build)"
+fi
+
+# Results that cannot be written are no success.
+for command in --help --version --manual 'pack --help' 'info plain.lmdb' 'info --json plain.lmdb' 'verify plain.lmdb' 'show plain.lmdb 0'; do
+    # shellcheck disable=SC2086
+    timeout 20 "$prep" $command >/dev/full 2>err
+    code=$?
+    [ $code -eq 4 ] || fail "prep $command to a full disk: exit $code"
+    says "standard output"
+done
+ok "standard output is full"
 
 # In a mount namespace of our own: a folder that is read-only, one without i-nodes.
 cat >mounts.sh <<'END'

@@ -33,6 +33,7 @@ struct engine {
     const struct scenario *scenario;
     char base[FILES_PATH_SIZE], reference[FILES_PATH_SIZE], log[FILES_PATH_SIZE];
     struct disk *disk;
+    bool reads; /* the calls are those that read */
     int calls;
     uint32_t kinds[CALLS_LIMIT]; /* enum record_call of each */
     struct counts *counts;
@@ -42,7 +43,7 @@ struct engine {
 struct fault {
     long at;
     const char *what; /* as FAULT_DO; NULL: none */
-    bool forever;
+    bool forever, reads;
 };
 
 /* A worker's place. */
@@ -96,9 +97,13 @@ static void start(const struct scenario *scenario, const struct place *place,
     dup2(said, STDOUT_FILENO);
     dup2(said, STDERR_FILENO);
     setenv("LD_PRELOAD", CRASH_INJECTOR, 1);
-    setenv("FAULT_ROOT", place->work, 1);
+    char root[FILES_PATH_SIZE];
+    files_join(root, place->work, scenario->watched ? scenario->watched : "");
+    setenv("FAULT_ROOT", scenario->watched ? root : place->work, 1);
     if (log)
         setenv("FAULT_LOG", log, 1);
+    if (fault && fault->reads)
+        setenv("FAULT_READS", "1", 1);
     if (fault && fault->what) {
         snprintf(number, sizeof number, "%ld", fault->at);
         setenv("FAULT_AT", number, 1);
@@ -147,9 +152,11 @@ static bool recover(struct engine *engine, const struct place *place, const char
 {
     char difference[FILES_PATH_SIZE];
     int code = run(engine->scenario, place, NULL, NULL);
+    bool (*same)(const char *, const char *, bool, char *, size_t) =
+        engine->scenario->same ? engine->scenario->same : folder_same;
     if (code)
         report(engine, place, "after %s: the next run ends with %d", after, code);
-    else if (!folder_same(engine->reference, place->work, leftovers, difference, sizeof difference))
+    else if (!same(engine->reference, place->work, leftovers, difference, sizeof difference))
         report(engine, place, "after %s: %s", after, difference);
     else
         return true;
@@ -172,7 +179,7 @@ static bool read_calls(struct engine *engine)
             engine->kinds[engine->calls++] = record.call;
     }
     mem_free(bytes);
-    return engine->calls > 0;
+    return true;
 }
 
 struct engine *engine_open(const struct scenario *scenario, const char *base)
@@ -335,41 +342,70 @@ long engine_stops(struct engine *engine)
 
 /* ---- errors ---- */
 
+#define BIT(call) (1u << (call))
+enum {
+    READS = BIT(CALL_FIND) | BIT(CALL_READ) | BIT(CALL_LOOK) | BIT(CALL_LIST) | BIT(CALL_MAP) |
+            BIT(CALL_LOCK),
+    CHANGES = ~READS,
+    NAMES = BIT(CALL_OPEN) | BIT(CALL_RENAME) | BIT(CALL_LINK) | BIT(CALL_SYMLINK) |
+            BIT(CALL_UNLINK) | BIT(CALL_MKDIR),
+    OPENS = BIT(CALL_OPEN) | BIT(CALL_FIND)
+};
+
+/* Which errors the calls of some kinds may come back with. */
 static const struct {
     const char *text;
-    int error;
+    int error; /* 0: no error, but half of the bytes */
+    unsigned calls;
+    bool once; /* not for ever: nobody is interrupted so, and one full disk is as another */
 } errors[] = {
-    {"ENOSPC", ENOSPC},
-    {"EIO",    EIO   },
-    {"EDQUOT", EDQUOT},
-    {"EFBIG",  EFBIG },
-    {"EROFS",  EROFS },
-    {"EINTR",  EINTR },
-    {"short",  0     },
+    {"ENOSPC",  ENOSPC,  CHANGES,                                                                     false},
+    {"EIO",     EIO,     CHANGES | BIT(CALL_FIND) | BIT(CALL_READ) | BIT(CALL_LOOK) | BIT(CALL_LIST),
+     false                                                                                                 },
+    {"EDQUOT",  EDQUOT,  CHANGES,                                                                     true },
+    {"EFBIG",   EFBIG,   CHANGES,                                                                     true },
+    {"EROFS",   EROFS,   CHANGES,                                                                     false},
+    {"EINTR",   EINTR,   CHANGES | BIT(CALL_READ),                                                    true },
+    {"short",   0,       BIT(CALL_WRITE) | BIT(CALL_READ),                                            true },
+    {"EMFILE",  EMFILE,  OPENS,                                                                       false},
+    {"ENFILE",  ENFILE,  OPENS,                                                                       true },
+    {"EACCES",  EACCES,  NAMES | BIT(CALL_FIND) | BIT(CALL_LOOK),                                     true },
+    {"ENOTDIR", ENOTDIR, NAMES,                                                                       true },
+    {"EXDEV",   EXDEV,   BIT(CALL_RENAME) | BIT(CALL_LINK),                                           true },
+    {"EMLINK",  EMLINK,  BIT(CALL_LINK) | BIT(CALL_MKDIR),                                            true },
+    {"ESTALE",  ESTALE,  BIT(CALL_FIND) | BIT(CALL_READ) | BIT(CALL_LOOK),                            false},
+    {"ENOMEM",  ENOMEM,  BIT(CALL_MAP) | BIT(CALL_FIND) | BIT(CALL_LOOK),                             false},
+    {"EAGAIN",  EAGAIN,  BIT(CALL_MAP) | BIT(CALL_LOCK),                                              true },
+    {"ENOLCK",  ENOLCK,  BIT(CALL_LOCK),                                                              true },
 };
 enum { ERRORS = sizeof errors / sizeof *errors };
+
+/* A run that ends with CODE has said what is wrong, or was able to go on. */
+static bool is_honest(int code, int error)
+{
+    return code == 0 || code == ERR_IO || (error == ENOMEM && code == ERR_MEMORY) ||
+           (error == EAGAIN && code == ERR_BUSY);
+}
 
 static void fail_once(struct engine *engine, const struct place *place, long i)
 {
     long at = i / (ERRORS * 2), error = i / 2 % ERRORS;
     bool forever = i % 2;
-    char number[16], text[96];
+    char number[16], text[96], left[FILES_PATH_SIZE];
     snprintf(number, sizeof number, "%d", errors[error].error);
-    struct fault fault = {.at = at + 1, .forever = forever};
+    struct fault fault = {.at = at + 1, .forever = forever, .reads = engine->reads};
     fault.what = errors[error].error ? number : "short";
-    /* A short write is a write's. Nobody is interrupted for ever. */
-    if ((!errors[error].error && engine->kinds[at] != CALL_WRITE) ||
-        (forever && (errors[error].error == EINTR || !errors[error].error)))
+    if (!(errors[error].calls & BIT(engine->kinds[at])) || (forever && errors[error].once))
         return;
-    snprintf(text, sizeof text, "%s at call %ld%s", errors[error].text, fault.at,
+    snprintf(text, sizeof text, "%s at %s %ld%s", errors[error].text,
+             engine->reads ? "reading call" : "call", fault.at,
              forever ? " and all later ones" : "");
     if (!prepare(engine, place))
         return;
     int code = run(engine->scenario, place, &fault, NULL);
-    if (code != 0 && code != ERR_IO)
+    if (!is_honest(code, errors[error].error))
         report(engine, place, "%s: the run ends with %d", text, code);
     /* One that fails takes its temporary files with it: on a full disk they would be in the way. */
-    char left[FILES_PATH_SIZE];
     if (!forever && engine->kinds[at] != CALL_UNLINK &&
         folder_finds(place->work, ".partial", left, sizeof left))
         report(engine, place, "%s: %s is left", text, left);
@@ -383,6 +419,25 @@ long engine_errors(struct engine *engine)
         return 0;
     long count = share(engine, (long)engine->calls * ERRORS * 2, fail_once);
     printf("%s: %ld errors injected\n", engine->scenario->name, count);
+    return count;
+}
+
+long engine_read_errors(struct engine *engine)
+{
+    struct place place;
+    if (!wanted("errors"))
+        return 0;
+    make_place(engine, 0, &place);
+    unlink(engine->log);
+    engine->reads = true;
+    engine->calls = 0;
+    if (!prepare(engine, &place) ||
+        run(engine->scenario, &place, &(struct fault){.reads = true}, engine->log) ||
+        !read_calls(engine))
+        report(engine, &place, "the run that counts the reading calls cannot be read");
+    long count = share(engine, (long)engine->calls * ERRORS * 2, fail_once);
+    printf("%s: %d calls that read, %ld errors injected\n", engine->scenario->name, engine->calls,
+           count);
     return count;
 }
 

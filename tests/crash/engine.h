@@ -18,11 +18,16 @@ struct scenario {
     const char *name;
     /* As for execv; an argument that begins with @ stands for a path in the folder of work. */
     const char *const *command;
+    /* Only calls below this folder of the folder of work are counted and hit; NULL: all. */
+    const char *watched;
     const char *begin; /* copied to the folder of work before each run; NULL: an empty one */
     /* After a mark of the program (injector.c), or after its end (END_MARK), FOLDER in any state
      * that the loss of power leaves must hold what was promised. False after a line that says what
      * is missing. NULL: nothing is promised. */
     bool (*promised)(const struct scenario *scenario, const char *folder, unsigned mark);
+    /* Whether FOUND holds what EXPECTED holds, which an undisturbed run left (EXTRA: or more); OUT
+     * (SIZE bytes) = what differs. NULL: folder_same. */
+    bool (*same)(const char *expected, const char *found, bool extra, char *out, size_t size);
     /* An error may leave a file that is too much, with a warning; the next such run removes it. */
     bool leftovers;
 };
@@ -47,5 +52,7 @@ long engine_kills(struct engine *engine, int seconds);
 long engine_stops(struct engine *engine);
 long engine_errors(struct engine *engine);
 long engine_power(struct engine *engine);
+/* Errors of the calls that open, read, look at and lock files; after all others. */
+long engine_read_errors(struct engine *engine);
 
 #endif

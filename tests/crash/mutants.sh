@@ -29,7 +29,7 @@ while IFS=$'\t' read -r name file expression target command; do
     sed -i -e "$expression" "$folder/source/$file"
     if cmp -s "$folder/saved" "$folder/source/$file"; then
         survivors+=("$name: the expression changes nothing in $file")
-    elif ! cmake --build "$build" -j 2 --target "$target" >"$folder/log" 2>&1; then
+    elif ! cmake --build "$build" -j 2 --target $target >"$folder/log" 2>&1; then
         survivors+=("$name: does not compile: $(grep -m 1 error: "$folder/log")")
     elif run "$command"; then
         survivors+=("$name: $command does not notice")
