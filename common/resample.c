@@ -27,15 +27,22 @@ struct resampler {
     size_t rows_capacity;
 };
 
-int resampler_open(struct resampler **out, bool portable)
+int resampler_open_with(struct resampler **out, const struct resample_loops *loops)
 {
-    const struct resample_loops *loops = portable ? NULL : resample_avx2();
     struct resampler *resampler = mem_array(1, sizeof *resampler, "resampler");
     *out = resampler;
     if (!resampler)
         return -ERR_MEMORY;
-    resampler->loops = loops ? loops : &resample_portable;
+    resampler->loops = loops;
     return 0;
+}
+
+int resampler_open(struct resampler **out, bool portable)
+{
+    const struct resample_loops *loops = NULL;
+    if (!portable && !(loops = resample_avx512()))
+        loops = resample_avx2();
+    return resampler_open_with(out, loops ? loops : &resample_portable);
 }
 
 static void axis_release(struct resample_axis *axis)

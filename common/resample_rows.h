@@ -1,6 +1,7 @@
 /*
  * resample_rows.h - the two inner loops of the resize and the table of weights they share; private
- * to resample.c. Two sets of loops exist, plain C and AVX2, and give the same bytes.
+ * to resample.c and its test. Three sets of loops exist, plain C, AVX2 and AVX-512, and give the
+ * same bytes.
  */
 #ifndef COMMON_RESAMPLE_ROWS_H
 #define COMMON_RESAMPLE_ROWS_H
@@ -46,5 +47,11 @@ extern const struct resample_loops resample_portable;
 
 /* NULL where the CPU or the compiler's target has no AVX2. */
 const struct resample_loops *resample_avx2(void);
+/* The same for AVX-512 with VNNI. */
+const struct resample_loops *resample_avx512(void);
+
+/* resampler_open with LOOPS. */
+struct resampler;
+int resampler_open_with(struct resampler **out, const struct resample_loops *loops);
 
 #endif

@@ -541,11 +541,15 @@ static int run(struct pack *pack)
 }
 
 /* Large pictures' memory goes back to the system at once. Left to itself, glibc learns to keep
- * blocks of up to 32 MiB in each thread's heap: 100 MB more with two jobs. */
-static void return_memory(void)
+ * blocks of up to 32 MiB in each thread's heap: 100 MB more with two jobs. Small blocks stay: LMDB
+ * frees its pages at every commit (64 MiB) and takes them again, and to have the system make them
+ * anew took 8 % of packing's time. */
+static void set_memory_limits(void)
 {
 #ifdef M_MMAP_THRESHOLD
     mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    mallopt(M_TRIM_THRESHOLD, 96 << 20);
+    mallopt(M_TOP_PAD, 1 << 20);
 #endif
 }
 
@@ -568,7 +572,7 @@ int pack_main(int argc, char **argv)
         .quality = (int)pack.settings.quality,
         .strict = pack.settings.strict,
     };
-    return_memory();
+    set_memory_limits();
     stop_catch();
     rc = run(&pack);
     release(&pack);

@@ -15,7 +15,7 @@ enum {
     SLOTS_PER_JOB = 8,
     READ_AHEAD = 32, /* files that the system is asked for before they are read */
     KEEP_PART = 2,   /* idle slots keep budget / KEEP_PART at most of each buffer */
-    KEEP_DECODED = 8 << 20
+    KEEP_DECODED = 16 << 20
 };
 #define BUDGET_BASE ((size_t)32 << 20)
 #define BUDGET_PER_JOB ((size_t)16 << 20)
@@ -36,8 +36,9 @@ struct pipeline {
     struct work_crew *crew;
 
     pthread_mutex_t mutex;   /* what stands below, and each slot's done and held */
-    pthread_cond_t finished; /* a slot is done */
+    pthread_cond_t finished; /* the slot that has its turn is done */
     pthread_cond_t room;     /* budget or a slot was given back */
+    uint32_t waiting;        /* threads that wait for room */
     bool stopped;
     uint32_t written; /* files released: number WRITTEN has its turn */
     uint32_t converting;
@@ -53,6 +54,21 @@ static size_t slot_keep(const struct pipeline *p)
     return p->budget / KEEP_PART / p->slot_count;
 }
 
+/* With the mutex held. */
+static void wait_for_room(struct pipeline *p)
+{
+    p->waiting++;
+    pthread_cond_wait(&p->room, &p->mutex);
+    p->waiting--;
+}
+
+/* With the mutex held: there is more room. To wake nobody costs a system call, too. */
+static void tell_room(struct pipeline *p)
+{
+    if (p->waiting)
+        pthread_cond_broadcast(&p->room);
+}
+
 /* Wait for BYTES of the budget for SLOT. A DECODE that has its turn is let in when no other goes
  * on; a file that has its turn is read in any case. False: the pipeline has stopped. */
 static bool take_room(struct pipeline *p, struct slot *slot, size_t bytes, bool decode)
@@ -60,7 +76,7 @@ static bool take_room(struct pipeline *p, struct slot *slot, size_t bytes, bool 
     pthread_mutex_lock(&p->mutex);
     while (!p->stopped && p->used + bytes > p->budget &&
            !(slot->number == p->written && (!decode || !p->converting)))
-        pthread_cond_wait(&p->room, &p->mutex);
+        wait_for_room(p);
     bool taken = !p->stopped;
     if (taken) {
         p->used += bytes;
@@ -89,7 +105,7 @@ static bool wait_for_slot(struct pipeline *p, uint32_t number)
 {
     pthread_mutex_lock(&p->mutex);
     while (!p->stopped && number - p->written >= p->slot_count)
-        pthread_cond_wait(&p->room, &p->mutex);
+        wait_for_room(p);
     bool free = !p->stopped;
     pthread_mutex_unlock(&p->mutex);
     return free;
@@ -146,8 +162,9 @@ static void finish(struct pipeline *p, struct slot *slot, double seconds)
     slot->done = true;
     p->converting--;
     p->times.convert += seconds;
-    pthread_cond_broadcast(&p->finished);
-    pthread_cond_broadcast(&p->room);
+    if (slot->number == p->written)
+        pthread_cond_signal(&p->finished);
+    tell_room(p);
     pthread_mutex_unlock(&p->mutex);
 }
 
@@ -272,7 +289,7 @@ void pipeline_release(struct pipeline *p)
     slot->held = 0;
     slot->done = false;
     p->written++;
-    pthread_cond_broadcast(&p->room);
+    tell_room(p);
     pthread_mutex_unlock(&p->mutex);
 }
 
