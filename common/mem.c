@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "common/err.h"
 
@@ -66,6 +67,57 @@ void *mem_aligned(size_t bytes, const char *what)
         return NULL;
     }
     return block;
+}
+
+/* In front of the pages that are given out, so that these stay aligned. */
+struct pages_head {
+    _Alignas(64) size_t bytes; /* with the head */
+};
+
+/* AddressSanitizer watches the heap's blocks alone. */
+#if defined(__SANITIZE_ADDRESS__)
+static struct pages_head *pages_take(size_t all)
+{
+    void *block = NULL;
+    return posix_memalign(&block, 64, all) ? NULL : memset(block, 0, all);
+}
+
+static void pages_give(struct pages_head *head)
+{
+    free(head);
+}
+#else
+static struct pages_head *pages_take(size_t all)
+{
+    void *block = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return block == MAP_FAILED ? NULL : block;
+}
+
+static void pages_give(struct pages_head *head)
+{
+    munmap(head, head->bytes);
+}
+#endif
+
+void *mem_pages(size_t bytes, const char *what)
+{
+    struct pages_head *head = NULL;
+    size_t all;
+    atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
+    if (mem_sum(bytes, sizeof *head, &all))
+        head = pages_take(all);
+    if (!head) {
+        refuse(1, bytes, what);
+        return NULL;
+    }
+    head->bytes = all;
+    return head + 1;
+}
+
+void mem_pages_free(void *pointer)
+{
+    if (pointer)
+        pages_give((struct pages_head *)pointer - 1);
 }
 
 char *mem_text(const char *text)

@@ -26,6 +26,12 @@ int mem_grow(void **pointer, size_t old_count, size_t count, size_t size, const 
 /* BYTES bytes aligned to 64 (a cache line, an AVX-512 register), not zeroed. Free with mem_free. */
 void *mem_aligned(size_t bytes, const char *what);
 
+/* BYTES zeroed bytes aligned to 64, for blocks of megabytes and more: the system makes the pages
+ * when they are first touched, by the thread that touches them. Free with mem_pages_free, which
+ * takes NULL. */
+void *mem_pages(size_t bytes, const char *what);
+void mem_pages_free(void *pointer);
+
 /* A copy of TEXT. */
 char *mem_text(const char *text);
 

@@ -116,19 +116,15 @@ static const char *cpu_describe(const struct device *device)
 
 static int cpu_alloc(struct device *device, size_t bytes, void **out)
 {
-    void *memory = mem_aligned(bytes, "device cpu");
-
     (void)device;
-    if (!memory)
-        return -ERR_MEMORY;
-    *out = memset(memory, 0, bytes);
-    return 0;
+    *out = mem_pages(bytes, "device cpu");
+    return *out ? 0 : -ERR_MEMORY;
 }
 
 static void cpu_release(struct device *device, void *memory)
 {
     (void)device;
-    mem_free(memory);
+    mem_pages_free(memory);
 }
 
 /* ---- tensors ---- */

@@ -38,7 +38,7 @@ static int place_tensors(struct state *state)
     state->tensors =
         mem_array(model->parameter_count, sizeof *state->tensors, "checkpoint tensors");
     state->copies =
-        mem_array(state->floats, sizeof *state->copies, "host copies of the parameters");
+        mem_pages(state->floats * sizeof *state->copies, "host copies of the parameters");
     if (!state->tensors || !state->copies)
         return -ERR_MEMORY;
     float *place = state->copies;
@@ -99,7 +99,7 @@ void state_close(struct state *state)
 {
     if (!state)
         return;
-    mem_free(state->copies);
+    mem_pages_free(state->copies);
     mem_free(state->tensors);
     mem_free(state->classes);
     mem_free(state);
