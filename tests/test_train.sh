@@ -56,9 +56,10 @@ found, last = json.load(open(sys.argv[1])), [json.loads(l) for l in open(sys.arg
 assert abs(found["top1"] - last["top1"]) < 1e-4 and abs(found["top5"] - last["top5"]) < 1e-4 and found["images"] == last["images"], (found, last)
 assert abs(found["loss"] - last["loss"]) < 1e-6 * max(1, last["loss"]), (found, last)
 P
-expect 0 doctor "$build/train" doctor
+expect 0 doctor "$build/train" doctor --precision f32
 says doctor.out '^libraries  libjpeg'
 says doctor.out '^ref  '
+says doctor.out '^all [0-9]+ checks passed'
 for program in prep train; do
     expect 0 "$program.1" "$build/$program" --manual
     says "$program.1.out" '^.SH COMMANDS'

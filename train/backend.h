@@ -126,6 +126,8 @@ struct backend {
     /* Is there such a device in this machine? ERR_DEVICE: the text says in one line what is
      * missing. NULL: always. */
     int (*available)(void);
+    /* How many there are (>= 1), when there is one; NULL: one. */
+    int (*count)(int *out);
 
     /* ERR_USAGE: settings this machine cannot do (bf16 without the instructions). ERR_DEVICE: no
      * such device, or what is missing. */

@@ -105,7 +105,7 @@ static int open_door(struct device *device)
 static void describe(struct device *device)
 {
     const char *precision = precision_names[device->settings.precision];
-    char versions[128] = "no cuBLASLt", memory[32];
+    char versions[128] = "no cuBLASLt", driver[64] = "", memory[32];
 
     if (!device->door) {
         snprintf(device->description, sizeof device->description, "%s, absent, %s",
@@ -116,10 +116,13 @@ static void describe(struct device *device)
     if (p->cublaslt)
         snprintf(versions, sizeof versions, "cuBLASLt %zu.%zu", p->cublaslt / 10000,
                  p->cublaslt / 100 % 100);
+    if (p->driver)
+        snprintf(driver, sizeof driver, ", driver for CUDA %d.%d, CUDA %d.%d", p->driver / 1000,
+                 p->driver / 10 % 100, p->runtime / 1000, p->runtime / 10 % 100);
     snprintf(device->description, sizeof device->description,
-             "%s (sm_%d, %s), cuDNN %zu.%zu.%zu, %s, %s%s", p->name, p->sm,
-             log_bytes(memory, (double)p->memory_bytes), p->cudnn / 10000, p->cudnn / 100 % 100,
-             p->cudnn % 100, versions, precision,
+             "%s (sm_%d, %s)%s, cuDNN %zu.%zu.%zu, %s, %s%s", p->name, p->sm,
+             log_bytes(memory, (double)p->memory_bytes), driver, p->cudnn / 10000,
+             p->cudnn / 100 % 100, p->cudnn % 100, versions, precision,
              device->settings.deterministic ? ", deterministic" : "");
 }
 
@@ -394,6 +397,7 @@ const struct backend backend_cuda = {
     .precision = PRECISION_BF16,
     .packs = true,
     .available = cuda_available,
+    .count = door_count,
     .open = cuda_open,
     .close = cuda_close,
     .describe = cuda_describe,
