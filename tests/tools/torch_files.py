@@ -22,8 +22,8 @@ TYPES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", tor
 def plain(value):
     """PyTorch's objects as pth_reader.py has them."""
     if isinstance(value, torch.Tensor):
-        value = value.detach().contiguous()
-        data = bytes(value.reshape(-1).view(torch.uint8).numpy()) if value.numel() else b""
+        flat = torch.empty(value.numel(), dtype=value.dtype).copy_(value.detach().reshape(-1))
+        data = bytes(flat.view(torch.uint8).numpy()) if value.numel() else b""
         return Tensor(TYPES[value.dtype], tuple(value.shape), data)
     if isinstance(value, OrderedDict):
         return OrderedDict((key, plain(item)) for key, item in value.items())
