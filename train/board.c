@@ -8,6 +8,7 @@
 #include "common/err.h"
 #include "common/mem.h"
 #include "train/events.h"
+#include "train/packed.h"
 #include "version.h"
 
 enum { GRID = 4, TEXT_SIZE = 8192, NUMBERS = 8 };
@@ -19,6 +20,7 @@ struct board {
     double scale;    /* of the loss; 1 where there is none */
     float *gradient; /* of the largest parameter */
     struct picture grid;
+    uint8_t *square, *line; /* where pictures are packed: one of them, and to work in */
     uint8_t *png;
     size_t png_capacity;
 };
@@ -49,13 +51,13 @@ static size_t largest_parameter(const struct model *model)
     return largest;
 }
 
-uint64_t board_memory(const struct model *model, bool pictures)
+uint64_t board_memory(const struct model *model, bool packs)
 {
     const uint64_t side = (uint64_t)model->settings.image_size;
     const int most = GRID * GRID,
               shown = model->settings.batch < most ? model->settings.batch : most;
-    return largest_parameter(model) * sizeof(float) +
-           (pictures ? 2 * 3 * side * side * (uint64_t)shown : 0);
+    return largest_parameter(model) * sizeof(float) + 2 * 3 * side * side * (uint64_t)shown +
+           (packs ? 3 * side * side + PACKED_LINE : 0);
 }
 
 int board_open(struct board **out, const char *folder, const struct settings *settings,
@@ -86,6 +88,8 @@ void board_close(struct board *board)
     events_close(board->events);
     picture_release(&board->grid);
     mem_free(board->gradient);
+    mem_free(board->square);
+    mem_free(board->line);
     mem_free(board->png);
     mem_free(board);
 }
@@ -144,10 +148,23 @@ int board_gradients(struct board *board, int64_t seen, struct net *net)
     return 0;
 }
 
+/* Picture I of BATCH, its rows one after the other. */
+static const uint8_t *picture_of(struct board *board, const struct batch *batch, int i)
+{
+    const size_t bytes = 3 * (size_t)batch->size * (size_t)batch->size;
+    if (batch->pixels)
+        return batch->pixels + (size_t)i * bytes;
+    if ((!board->square && !(board->square = mem_array(bytes, 1, "a picture"))) ||
+        (!board->line && !(board->line = mem_array(PACKED_LINE, 1, "a picture"))))
+        return NULL;
+    packed_unpack(batch->packed, i, batch->size, board->line, board->square);
+    return board->square;
+}
+
 int board_pictures(struct board *board, int64_t seen, const struct batch *batch)
 {
     int rc;
-    if (!board || !batch->pixels)
+    if (!board)
         return 0;
     int count = batch->rows < GRID * GRID ? batch->rows : GRID * GRID, across = 1;
     while (across * across < count)
@@ -157,12 +174,16 @@ int board_pictures(struct board *board, int64_t seen, const struct batch *batch)
     if ((rc = picture_resize(&board->grid, across * batch->size, down * batch->size)))
         return rc;
     memset(board->grid.rgb, 0, row * side * (size_t)(across * down));
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
+        const uint8_t *picture = picture_of(board, batch, i);
+        if (!picture)
+            return -ERR_MEMORY;
         for (size_t y = 0; y < side; y++) {
             size_t line = (size_t)(i / across) * side + y;
             memcpy(board->grid.rgb + (line * (size_t)across + (size_t)(i % across)) * row,
-                   batch->pixels + ((size_t)i * side + y) * row, row);
+                   picture + y * row, row);
         }
+    }
     size_t size;
     if ((rc = decoder_write_png(&board->grid, &board->png, &board->png_capacity, &size)))
         return rc;

@@ -16,9 +16,9 @@ struct board;
 int board_open(struct board **out, const char *folder, const struct settings *settings,
                const struct model *model, int64_t seen);
 void board_close(struct board *board); /* NULL is fine, also below */
-/* Bytes that it will hold: a gradient of the largest parameter and, with PICTURES, those that
- * board_pictures shows and their PNG. */
-uint64_t board_memory(const struct model *model, bool pictures);
+/* Bytes that it will hold: a gradient of the largest parameter, the pictures that board_pictures
+ * shows, and their PNG. PACKS: batches come packed. */
+uint64_t board_memory(const struct model *model, bool packs);
 
 /* The numbers of metrics.h's lines, at SEEN training pictures. */
 void board_step(struct board *board, int64_t seen, const struct metrics_step *line);
@@ -28,7 +28,7 @@ void board_validation(struct board *board, int64_t seen, const struct evaluation
 int board_scale(struct board *board, struct net *net);
 /* The norm of the gradients that net_train left, and that scale. Both wait for the device. */
 int board_gradients(struct board *board, int64_t seen, struct net *net);
-/* Up to 16 pictures of a batch, as the network gets them; not of a packed one. */
+/* Up to 16 pictures of a batch, as the network gets them; the device is not asked. */
 int board_pictures(struct board *board, int64_t seen, const struct batch *batch);
 
 #endif

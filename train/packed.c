@@ -153,3 +153,52 @@ int packed_add(struct packed_block *block, int row, struct resampler *resampler,
         memcpy(block->bytes + out->at + (size_t)(y - top) * line, from, line);
     return 0;
 }
+
+/* ---- out again ---- */
+
+/* Output I of AXIS, from inputs STEP bytes apart. */
+static uint8_t weigh(const struct packed *packed, const struct packed_axis *axis, int size, int i,
+                     const uint8_t *in, size_t step)
+{
+    const int32_t *starts = (const int32_t *)packed->block + axis->at, *counts = starts + size;
+    const int32_t *weights = counts + size + (size_t)i * (size_t)axis->taps;
+    int32_t sum = 1 << 21;
+    for (int t = 0; t < counts[i]; t++)
+        sum += weights[t] * in[(size_t)(starts[i] + t) * step];
+    sum >>= 22;
+    return (uint8_t)(sum > 255 ? 255 : sum);
+}
+
+/* Inputs that AXIS needs. */
+static int reach(const struct packed *packed, const struct packed_axis *axis, int size)
+{
+    const int32_t *starts = (const int32_t *)packed->block + axis->at, *counts = starts + size;
+    int end = 0;
+    for (int i = 0; i < size; i++)
+        if (counts[i] && starts[i] + counts[i] > end)
+            end = starts[i] + counts[i];
+    return end;
+}
+
+void packed_unpack(const struct packed *packed, int row, int size, uint8_t line[PACKED_LINE],
+                   uint8_t *out)
+{
+    const struct packed_picture *p = &packed->pictures[row];
+    const struct packed_axis *first = p->down_first ? &p->down : &p->across;
+    const struct packed_axis *second = p->down_first ? &p->across : &p->down;
+    const size_t in_first = p->down_first ? p->stride : 3,
+                 in_second = p->down_first ? 3 : p->stride;
+    const size_t column = 3, whole_line = 3 * (size_t)size;
+    const size_t out_first = p->down_first ? whole_line : column;
+    const size_t out_second = p->down_first ? column : whole_line;
+    const int inputs = reach(packed, second, size);
+    for (int i = 0; i < size; i++)
+        for (size_t c = 0; c < 3; c++) {
+            const uint8_t *in = packed->block + p->at + c;
+            for (int k = 0; k < inputs; k++)
+                line[k] = weigh(packed, first, size, i, in + (size_t)k * in_second, in_first);
+            for (int k = 0; k < size; k++)
+                out[(size_t)i * out_first + (size_t)k * out_second + c] =
+                    weigh(packed, second, size, k, line, 1);
+        }
+}

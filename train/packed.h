@@ -42,6 +42,12 @@ void packed_begin(struct packed_block *block, int batch, int size);
 int packed_add(struct packed_block *block, int row, struct resampler *resampler,
                const struct pixels *picture, const struct augment_plan *plan, int size);
 
+/* Picture ROW as the device makes it, SIZE x SIZE x 3 bytes to OUT: for who looks at a batch on the
+ * host. LINE: PACKED_LINE bytes to work in. */
+enum { PACKED_LINE = 65535 };
+void packed_unpack(const struct packed *packed, int row, int size, uint8_t line[PACKED_LINE],
+                   uint8_t *out);
+
 /* The table of an axis of SIZE (starts, counts, one weight each) that changes nothing: 3 x SIZE. */
 void packed_write_same(int size, int32_t *table);
 

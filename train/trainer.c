@@ -216,7 +216,7 @@ static void report_plan(const struct trainer *t)
 {
     struct report_memory memory = {.net = *net_memory(t->net), .copies = state_memory(t->state)};
     memory.separate = t->backend->free_bytes;
-    memory.board = board_memory(t->model, !t->backend->packs);
+    memory.board = board_memory(t->model, t->backend->packs);
     memory.loaders = loader_memory(t->batches);
     if (t->val_batches)
         memory.loaders += loader_memory(t->val_batches);

@@ -57,6 +57,10 @@ expect 0 f32 trained "$build/train_sim" --device cuda --precision f32 --name f32
 wait
 says f32.err 'device: simulated sm_90'
 agree f32 ref 20 1e-4 || fail "f32: other losses than ref"
+# TensorBoard's grid of pictures: a GPU gets them packed, ref cut out.
+pictures() { python3 -c 'import glob, re, sys; sys.stdout.buffer.write(re.search(rb"\x89PNG.*?IEND....", open(glob.glob(sys.argv[1])[0], "rb").read(), re.S).group())' "runs/$1/events.*"; }
+pictures ref >ref.png
+pictures f32 | cmp - ref.png && [ -s ref.png ] || fail "other pictures in TensorBoard than ref's"
 XDG_CACHE_HOME=$work/again expect 0 f32-again trained "$build/train_sim" --device cuda --precision f32 --max-steps 4 --name f32-again
 cmp -s <(losses f32 | head -n 4) <(losses f32-again) || fail "f32: the same seed, timed anew: other bits"
 forget f32
