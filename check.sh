@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 . tests/tools/packages.sh
 
-install_packages build-essential clang libomp-dev clang-format clang-tidy imagemagick python3-lmdb strace
+install_packages build-essential clang libomp-dev clang-format clang-tidy imagemagick python3-lmdb strace valgrind
 jobs=$(nproc)
 summary=()
 

@@ -22,7 +22,7 @@
 #include "common/verdict.h"
 
 enum {
-    ROWS = 16,               /* rows asked for at once: one MCU row of 4:2:0 */
+    ROWS = 2, /* rows asked for at once: libjpeg gives one group, 1 of 4:4:4 or 2 of 4:2:0 */
     FIRST_CAPACITY = 1 << 16 /* bytes of a written file */
 };
 
@@ -188,7 +188,7 @@ static _Noreturn void stop_truncated(struct jpeg *jpeg)
     stop_bad(jpeg, "truncated", NULL);
 }
 
-/* Up to 16 rows straight into the picture. */
+/* Straight into the picture. */
 static void read_rgb(struct jpeg *jpeg, struct picture *out)
 {
     j_decompress_ptr object = &jpeg->object.decompress;
