@@ -77,6 +77,9 @@ static void pairs_shape_the_numbers(void)
     CHECK(has_pair(pairs, count, "arch", "resnet152"));
     CHECK(!has_pair(pairs, count, "epochs", "100"));
     CHECK(!has_pair(pairs, count, "workers", "4"));
+    CHECK(!has_pair(pairs, count, "deterministic", "no"));
+    count = settings_pairs(&settings, "cuda", "f32", pairs);
+    CHECK(has_pair(pairs, count, "deterministic", "no"));
     settings.schedule = SCHEDULE_COSINE;
     count = settings_pairs(&settings, "cpu", "f32", pairs);
     CHECK(has_pair(pairs, count, "epochs", "100"));

@@ -139,6 +139,7 @@ static const struct {
     {"device",          true },
     {"precision",       true },
     {"threads",         true },
+    {"deterministic",   true },
 };
 
 const char *settings_arch(const struct settings *settings)
@@ -206,6 +207,9 @@ size_t settings_pairs(const struct settings *settings, const char *device, const
     for (size_t i = 0; i < sizeof shaping / sizeof *shaping; i++) {
         struct settings_pair *pair = &out[count];
         if (!strcmp(shaping[i].name, "epochs") && settings->schedule != SCHEDULE_COSINE)
+            continue;
+        /* A CPU computes the same bits with it and without. */
+        if (!strcmp(shaping[i].name, "deterministic") && strcmp(device, "cuda") != 0)
             continue;
         pair->name = shaping[i].name;
         pair->inexact = shaping[i].inexact;

@@ -162,12 +162,12 @@ static void compare_settings(const struct state *state, const struct checkpoint 
         const char *saved = checkpoint_setting(from, pair->name);
         if (saved && !strcmp(saved, pair->text))
             continue;
-        if (!saved)
-            differ(list, "--%s is not in it", pair->name);
-        else if (pair->inexact)
+        if (pair->inexact)
             log_warning("--%s was %s and is %s now: the run goes on, with other rounding than an "
                         "uninterrupted one",
-                        pair->name, saved, pair->text);
+                        pair->name, saved ? saved : "not said", pair->text);
+        else if (!saved)
+            differ(list, "--%s is not in it", pair->name);
         else
             differ(list, "--%s was %s, is %s", pair->name, saved, pair->text);
     }

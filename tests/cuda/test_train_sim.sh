@@ -89,6 +89,13 @@ resume_exactly() { # PRECISION
 resume_exactly f32 &
 resume_exactly bf16
 wait
+cp -r checkpoints/straight-f32 checkpoints/other
+expect 0 other trained "$build/train_sim" --device cuda --precision bf16 --max-steps 7 --name other
+says other.err '--deterministic was yes and is no now'
+says other.err '--precision was f32 and is bf16 now'
+expect 0 other-device trained "$build/train_sim" --device ref --max-steps 8 --name other
+says other-device.err '--device was cuda and is ref now'
+forget other
 
 echo "-- $seeds schedules"
 run_seed() { # SEED

@@ -1,8 +1,8 @@
 /*
  * plans.c - plans of the simulated device. A graph has several engines, as with cuDNN: some with
- * tensor cores (TF32 where the operands are f32), some that sum in another order each time, with
- * workspaces of odd sizes. As with cuDNN (shared experiments with 9.19), some graphs have no plan
- * in some types.
+ * tensor cores (TF32 where the operands are f32), some that sum in another order each time, each of
+ * the others in an order of its own, with workspaces of odd sizes. As with cuDNN (shared
+ * experiments with 9.19), some graphs have no plan in some types.
  *
  * A saved plan is one line: "sim-plan 1 <library> <version> <device> <graph> <engine> <digest of
  * all this>".
@@ -30,6 +30,7 @@ static const struct engine {
     {45, true,  false, true,  true,  131   },
     {62, true,  false, true,  false, 70003 },
     {28, true,  false, false, true,  517   },
+    {29, true,  false, false, true,  1029  },
     {1,  true,  false, false, false, 262147},
     {3,  false, true,  false, false, 1031  },
     {0,  false, true,  false, true,  53    },

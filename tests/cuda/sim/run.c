@@ -86,8 +86,9 @@ int sim_core_run(struct door *door, const struct sim_core *core, void *const *po
     const struct door_graph *graph = &core->graph;
     struct sim_value values[DOOR_MAX_TENSORS];
     bool here[DOOR_MAX_TENSORS] = {false};
-    /* An engine that is not deterministic sums in another order each time. */
-    const int chunk = core->info.deterministic ? CHUNK : 8 + (int)(round * 7 % 41);
+    /* An engine that is not deterministic sums in another order each time, others in their own. */
+    const int chunk =
+        core->info.deterministic ? CHUNK - 4 * core->engine : 8 + (int)(round * 7 % 41);
     int rc = place_values(door, graph, values);
     for (int i = 0; i < graph->node_count && !rc; i++) {
         struct sim_run run = {.node = &graph->nodes[i], .chunk = chunk, .tf32 = core->tf32};
