@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Whole runs of `train --device cuda` on the simulated device (train_sim): losses against --device ref, resume bit for
-# bit, the same bytes under 40 schedules, failures by script, and broken backends (broken_sim/), which must be caught.
+# bit, the same bytes under 40 schedules, failures by script, a steady loop without waits, and broken backends
+# (broken_sim/), which must be caught.
 # usage: test_train_sim.sh BUILD DATA [SEEDS]
 set -u
 source=$(realpath "$(dirname "$0")/../..")
@@ -70,6 +71,7 @@ for precision in bf16 fp16; do
     expect 0 $precision trained "$build/train_sim" --device cuda --precision $precision --lr 1e-4 --name $precision
 done
 wait
+says fp16.err 'fusion: level b'
 for precision in bf16 fp16; do
     agree $precision ref-slow 20 2e-2 || fail "$precision: other losses than ref"
     forget $precision
@@ -98,22 +100,34 @@ says other-device.err '--device was cuda and is ref now'
 forget other
 
 echo "-- $seeds schedules"
-run_seed() { # SEED
-    local name=seed-$1
-    SIM_SEED=$1 trained "$build/train_sim" --device cuda --deterministic --precision f32 --max-steps 3 --name "$name" \
-        >"$name.out" 2>"$name.err" || echo "seed $1: exit $?: $(tail -n 1 "$name.err")"
-    sha256sum <"checkpoints/$name/checkpoint.pth" >"$name.sum"
-    losses "$name" >"$name.losses"
+# Seven in ten in f32, the rest in 16 bits: two batches an update in bf16, level (b) in fp16. The fourth update plays a
+# recording; all of a precision must give what its first seed gives.
+schedules() {
+    local seed settings first last=
+    for seed in $(seq 0 $((seeds - 1))); do
+        settings="fp16"
+        [ $((20 * seed)) -ge $((17 * seeds)) ] || settings="bf16 --accumulate 2"
+        [ $((20 * seed)) -ge $((14 * seeds)) ] || settings="f32"
+        [ "$settings" = "$last" ] || first=$seed
+        last=$settings
+        echo "$seed $first $settings"
+    done
+}
+run_seed() { # SEED FIRST PRECISION [OPTIONS...]
+    local seed=$1 first=$2 name=seed-$1
+    shift 2
+    SIM_SEED=$seed trained "$build/train_sim" --device cuda --deterministic --batch-size 4 --max-steps 4 --name "$name" \
+        --precision "$@" >"$name.out" 2>"$name.err" || fail "schedule $seed ($*): exit $?: $(tail -n 1 "$name.err")"
+    [ "$seed" -ne "$first" ] || return 0
+    cmp -s <(losses "seed-$first") <(losses "$name") || fail "schedule $seed ($*): other losses"
+    cmp -s checkpoints/{"seed-$first","$name"}/checkpoint.pth || fail "schedule $seed ($*): another checkpoint"
     forget "$name"
 }
-export -f run_seed trained losses forget
-export build
-seq 0 $((seeds - 1)) | xargs -P 2 -n 1 bash -c 'run_seed "$0"' >seeds.log 2>&1
-[ -s seeds.log ] && { fail "a schedule failed"; head -n 3 seeds.log; }
-for seed in $(seq 1 $((seeds - 1))); do
-    cmp -s seed-0.losses "seed-$seed.losses" || fail "schedule $seed: other losses"
-    sed -n '1p' "seed-$seed.sum" | cmp -s - seed-0.sum || fail "schedule $seed: another checkpoint"
-done
+export -f run_seed trained losses forget fail
+export build work
+schedules >schedules
+awk '$1 == $2' schedules | xargs -P 2 -L 1 bash -c 'run_seed "$@"' -
+awk '$1 != $2' schedules | xargs -P 2 -L 1 bash -c 'run_seed "$@"' -
 
 echo "-- failures by script"
 failing() { # CODE NAME "NAME=VALUE" OPTIONS...
@@ -135,30 +149,48 @@ says lost.err 'the GPU is lost'
 failing 0 lost-on SIM_FAIL= --max-steps 6 --name lost
 cmp -s checkpoints/{straight-f32,lost}/checkpoint.pth || fail "lost, then gone on: other bits"
 forget lost
-# The last pieces of work of a run of 3 steps: its end is found with a trace.
-SIM_TRACE=trace trained "$build/train_sim" --device cuda --deterministic --precision f32 --max-steps 3 --name traced >traced.out 2>&1
+# Pieces of work of a run, the last ones read what a checkpoint holds, those before them are its updates.
+SIM_SEED=4 SIM_TRACE=trace trained "$build/train_sim" --device cuda --deterministic --precision f32 --max-steps 8 --name traced \
+    >traced.out 2>&1 || fail "traced: exit $?"
 total=$(sed -n 's/^work \([0-9]*\)$/\1/p' trace)
-grep -q '^capture_launch' trace || fail "no step was recorded as one piece"
-failing 7 broken-work SIM_FAIL=work:$((total - 3)) --max-steps 3
-says broken-work.err 'the GPU is lost'
-failing 7 hang SIM_FAIL=hang:$((total - 3)) --max-steps 3
-says hang.err 'the GPU is lost'
+# What the user reads is what went wrong first, whatever closing the device says.
+failing 7 broken-work SIM_FAIL=work:$((total - 3)) --max-steps 8
+says broken-work.err 'error: update 8: nothing is saved .* reading [a-z0-9.]*.* copy out of [0-9]* bytes: the GPU is lost'
+failing 7 hang SIM_FAIL=hang:$((total - 700)) --max-steps 8
+says hang.err 'error: update [1-7]: nothing is saved .* the loss of a batch: .* does not end'
 # A step that cannot be recorded is queued call by call.
 failing 0 not-recorded SIM_FAIL=capture_begin:1 --max-steps 6 --name not-recorded
 says not-recorded.err 'not recorded as one piece'
 cmp -s checkpoints/{straight-f32,not-recorded}/checkpoint.pth || fail "not recorded: other bits"
 forget not-recorded
 
-echo "-- the steady loop allocates nothing"
-awk '/^capture_launch/ { launches++ } launches == 1 && /^(alloc|host_alloc|stream_open|event_open|plans_open) / { print; n++ }
-    END { exit n > 0 }' trace || fail "something was allocated between two recorded steps"
+echo "-- the steady loop"
+# Once both recordings are made, the host queues, and waits for nothing but places of rings: events with at least one
+# recorded step queued behind them, so that the device always has work.
+steady() { # TRACE
+    awk -v last="$(grep -c '^capture_launch' "$1")" '
+        BEGIN { split("copy kernel stream_wait event_record event_sync capture_launch", names); for (i in names) fine[names[i]] }
+        $1 == "capture_launch" { launches++ }
+        launches < 2 || launches >= last { next }
+        { count[$1]++ }
+        !($1 in fine) { print "     " $0; bad++ }
+        $1 == "event_sync" && $2 < 1 { print "     the host waits for the step that is queued last"; bad++ }
+        END {
+            steps = last - 2
+            if (steps < 4) { print "     only " last + 0 " recorded steps"; exit 1 }
+            printf "     %d steps, in each %.1f copies, %.1f kernels, %.1f waits for rings\n", steps,
+                count["copy"] / steps, count["kernel"] / steps, count["event_sync"] / steps
+            exit bad > 0
+        }' "$1"
+}
+steady trace || fail "the host waits or allocates between recorded steps"
 
 echo "-- broken backends"
 command_of() { ninja -C "$build" -t commands "$1" 2>/dev/null | tail -n 1; }
 link=$(command_of train_sim | sed 's/^: && //; s/ && :$//')
 [ -e "$build/build.ninja" ] && [ -n "$link" ] || { echo "     left out: the build is not ninja's"; link=; }
 try_variant() { # SED FILE
-    local name file seed how changed object compile rc
+    local name file seed how changed object compile rc steps=4
     name=$(basename "$1" .sed)
     read -r _ file seed how _ <"$1"
     mkdir -p "$name"
@@ -171,20 +203,22 @@ try_variant() { # SED FILE
     compile=${compile/ -c $source\/$file/ -c $work\/$name\/$(basename "$file")}
     (cd "$build" && eval "$compile" && eval "${link/ -o train_sim / $work/$name/broken.o -o $work/$name/train_sim }") \
         >"$name/build.log" 2>&1 || { fail "$name cannot be built"; tail -n 3 "$name/build.log"; return; }
-    SIM_SEED=$seed trained "$name/train_sim" --device cuda --precision f32 --max-steps 4 --name "$name" >"$name.out" \
-        2>"$name.err"
+    [ "$how" = steady: ] && steps=8
+    SIM_SEED=$seed SIM_TRACE=$name/trace trained "$name/train_sim" --device cuda --precision f32 --max-steps "$steps" \
+        --name "$name" >"$name.out" 2>"$name.err"
     rc=$?
     case $how in
     race:) [ $rc -eq 86 ] && grep -q 'sim: fault: race: ' "$name.err" ;;
     error:) [ $rc -ne 0 ] && [ $rc -lt 128 ] ;;
-    numbers:) [ $rc -ne 0 ] || ! agree "$name" ref 4 1e-4 >"$name.agree" ;;
+    numbers:) [ $rc -ne 0 ] || ! agree "$name" ref 4 1e-4 >"$name.said" ;;
+    steady:) [ $rc -eq 0 ] && ! steady "$name/trace" >"$name.said" ;;
     esac || { fail "$name was not caught (exit $rc)"; tail -n 2 "$name.err"; return; }
-    echo "ok   $name caught: $( (grep -m1 -E 'sim: fault|error: ' "$name.err" || cat "$name.agree") | cut -c1-110)"
+    echo "ok   $name caught: $( (grep -m1 -E 'sim: fault|error: ' "$name.err" || head -n 1 "$name.said" | sed 's/^ *//') | cut -c1-110)"
     forget "$name"
     rm -rf "$name"
 }
-export -f try_variant command_of fail agree
-export source link work
+export -f try_variant command_of agree steady
+export source link
 [ -n "$link" ] && printf '%s\n' "$source"/tests/cuda/broken_sim/*.sed | xargs -P 2 -n 1 bash -c 'try_variant "$0"'
 failures=$(wc -l <"$work/failures" 2>/dev/null || echo 0)
 echo "train on the simulated device: $failures failures"

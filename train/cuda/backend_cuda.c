@@ -35,14 +35,27 @@ static int cuda_available(void)
     return door_count(&count);
 }
 
+/* Nothing that is queued may use memory that goes. What this wait fails with is the end of a story
+ * whose begin the caller knows: the error that stands is kept. */
+static void drain(struct device *device)
+{
+    struct err stands;
+
+    err_take(-ERR_DEVICE, &stands);
+    if (door_stream_sync(device->door, device->compute) == 0)
+        door_stream_sync(device->door, device->transfer);
+    err_raise(&stands);
+}
+
 static void cuda_close(struct device *device)
 {
     if (!device)
         return;
+    if (device->compute && device->transfer)
+        drain(device);
     if (device->door && !device->settings.absent) {
         for (int i = 0; i < device->mark_count; i++)
             door_event_close(device->door, device->marks[i].event);
-        /* Streams wait for their work before the memory that it uses goes. */
         door_stream_close(device->door, device->transfer);
         door_stream_close(device->door, device->compute);
         cuda_step_close(device);
@@ -182,9 +195,7 @@ static int cuda_alloc(struct device *device, size_t bytes, void **out)
 
 static void cuda_release(struct device *device, void *memory)
 {
-    /* Nothing that is queued may use it: an error of that work comes out of a later call. */
-    if (door_stream_sync(device->door, device->compute) == 0)
-        door_stream_sync(device->door, device->transfer);
+    drain(device);
     door_free(device->door, memory);
 }
 
@@ -195,7 +206,7 @@ static int cuda_host_alloc(struct device *device, size_t bytes, void **out)
 
 static void cuda_host_release(struct device *device, void *memory)
 {
-    door_stream_sync(device->door, device->transfer);
+    drain(device);
     door_host_free(device->door, memory);
 }
 

@@ -219,6 +219,7 @@ int door_capture_launch(struct door *door, struct door_capture *capture, struct 
         return rc;
     if (stream->recording)
         return sim_fault("launching a captured step inside a capture");
+    door->launches++;
     size_t slots = (size_t)capture->slots;
     struct sim_instance **records = mem_array(slots, sizeof *records, "a launch's events");
     if (!records)

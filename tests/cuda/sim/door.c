@@ -422,6 +422,7 @@ int door_event_record(struct door *door, struct door_event *event, struct door_s
     if (!instance)
         return -ERR_MEMORY;
     instance->references++; /* the work's */
+    instance->launches = door->launches;
     sim_instance_drop(event->instance);
     event->instance = instance;
     event->captured = false;
@@ -433,9 +434,12 @@ int door_event_record(struct door *door, struct door_event *event, struct door_s
 int door_event_sync(struct door *door, struct door_event *event)
 {
     const char *what = "waiting for an event";
-    int rc = sim_enter(door, SIM_EVENT_SYNC, what, 0);
-    if (rc || (rc = check_event(door, event, what)) || (rc = outside_capture(door, what)) ||
-        (rc = sim_event_outside(event, what)))
+    int rc = check_event(door, event, what);
+    if (rc)
+        return rc;
+    const uint64_t since = event->instance ? event->instance->launches : 0;
+    if ((rc = sim_enter(door, SIM_EVENT_SYNC, what, door->launches - since)) ||
+        (rc = outside_capture(door, what)) || (rc = sim_event_outside(event, what)))
         return rc;
     if (event->instance && (rc = sim_wait_instance(door, event->instance)))
         return rc;

@@ -147,7 +147,8 @@ struct sim_instance {
     int references;
     bool done;
     struct sim_lane *lane;
-    double seconds; /* when it happened */
+    double seconds;    /* when it happened */
+    uint64_t launches; /* of captures, before it was recorded */
     struct sim_clock clock;
 };
 
@@ -280,7 +281,7 @@ struct door {
     int recordings; /* captures under way */
     float *scratch; /* of plans */
     size_t scratch_floats;
-    uint64_t runs;
+    uint64_t runs, launches; /* of plans, of captures */
 };
 /* The stream that a launcher was given, or NULL: none of ours. */
 struct door_stream *sim_stream_of(void *stream);

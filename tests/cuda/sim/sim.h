@@ -22,7 +22,9 @@
  *   SIM_SM=nn        compute capability (90)
  *   SIM_CUDNN=n, SIM_CUBLASLT=n  versions (91900, 130100; 0: no cuBLASLt)
  *   SIM_ALL_PLANS=1  plan what the real cuDNN has no engine for, too
- *   SIM_TRACE=file   one line for each call; the last one says how many pieces of work there were
+ *   SIM_TRACE=file   one line for each call: its name, a number (bytes; of event_sync, how many
+ *                    captures were launched since the event was recorded), words; the last one says
+ *                    how many pieces of work there were
  *
  * A script is a list of CALL:N or CALL:N:HOW, by commas; the N-th call from now on (1 is the next)
  * fails. CALL: a name of sim_calls below, or "work", the N-th piece of queued work. HOW: "error"
