@@ -155,6 +155,10 @@ struct backend {
     int (*parameter_setup)(struct device *device, struct parameter *p);
     int (*op_setup)(struct device *device, struct op *op, bool training);
     int (*list_setup)(struct device *device, struct op *ops, size_t count, bool training);
+    /* While it is ON, setup calls are for a plan on paper, of a list whose ops are set up with
+     * another number of pictures: nothing is asked of libraries, an op's workspace is that of the
+     * op of its name. NULL: setup calls cost nothing. */
+    void (*on_paper)(struct device *device, bool on);
     /* Is the fused form of a training list (model.h) the faster one here? It is tried then; setting
      * it up fails with ERR_DEVICE where it cannot be done. NULL: never. */
     bool (*fuses)(const struct device *device);

@@ -17,6 +17,7 @@
 #include "common/mem.h"
 #include "common/work.h"
 #include "train/memory_plan.h"
+#include "train/net_fit.h"
 
 /* Where a planned thing's address goes, and what it counts as. */
 enum part { PART_ACTIVATION, PART_GRADIENT, PART_SAVED, PART_WORKSPACE, PART_PACKED, PARTS };
@@ -377,32 +378,25 @@ static int plan(struct net *net)
 
 /* ---- memory ---- */
 
-/* The most pictures whose activations would fit, if they take as much each as in this plan. */
-static long long fitting_batch(const struct net *net, uint64_t free_bytes)
-{
-    const struct net_plan *p = &net->plan;
-    uint64_t growing = p->arena + p->own.staging, fixed = p->total - growing;
-
-    return free_bytes <= fixed ? 0
-                               : (long long)((double)(free_bytes - fixed) / (double)growing *
-                                             net->model->settings.batch);
-}
-
 /* Refuse what does not fit before anything is taken. */
 static int check_room(const struct net *net)
 {
     uint64_t free_bytes;
     char text[32];
-    int rc = net->backend->free_bytes ? net->backend->free_bytes(net->device, &free_bytes) : 0;
+    int fitting,
+        rc = net->backend->free_bytes ? net->backend->free_bytes(net->device, &free_bytes) : 0;
 
-    if (rc || !net->backend->free_bytes || net->plan.total <= free_bytes)
+    if (rc || !net->backend->free_bytes || net->plan.total <= free_bytes ||
+        (rc = net_largest_batch(net->backend, net->device, &net->model->settings, &net->settings,
+                                free_bytes, &fitting)))
         return rc;
-    const long long fitting = fitting_batch(net, free_bytes);
+    log_bytes(text, (double)free_bytes);
     if (!fitting)
-        return err_set(ERR_MEMORY, "%s are free, not enough for a single picture",
-                       log_bytes(text, (double)free_bytes));
-    return err_set(ERR_MEMORY, "%s are free, enough for batches of about %lld",
-                   log_bytes(text, (double)free_bytes), fitting);
+        return err_set(ERR_MEMORY, "%s are free, not enough for a smaller batch either", text);
+    return err_set(ERR_MEMORY,
+                   "%s are free: the largest batch that fits is %d, with workspaces as large as "
+                   "those of %d",
+                   text, fitting, net->model->settings.batch);
 }
 
 static int allocate(struct net *net)

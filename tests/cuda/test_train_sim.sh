@@ -143,6 +143,14 @@ says old-device.err 'compute capability 7.5'
 failing 5 small-device SIM_MEMORY=100000000
 says small-device.err 'memory|fits'
 [ ! -e checkpoints/small-device/checkpoint.pth ] || fail "small-device: it trained"
+# The largest batch that fits is said: half way between what 20 and 21 pictures take it is 20.
+total_of() {
+    "$build/train_sim" plan --device cuda --precision bf16 --arch resnet18 --classes 3 --image-size 32 --batch-size "$1" --json 2>/dev/null |
+        sed -n 's/.*"total_bytes": \([0-9]*\).*/\1/p'
+}
+less=$(total_of 20) more=$(total_of 21)
+failing 5 too-large SIM_MEMORY=$(((${less:-0} + ${more:-0}) / 2)) --precision bf16 --batch-size 48
+says too-large.err 'needs .* are free: the largest batch that fits is 20, with workspaces as large as those of 48'
 failing 5 refused-memory SIM_FAIL=alloc:3
 failing 7 lost SIM_FAIL=capture_launch:3:sticky --max-steps 6 --checkpoint-steps 2
 says lost.err 'the GPU is lost'

@@ -347,6 +347,17 @@ static bool cuda_fuses(const struct device *device)
     return device->type == DOOR_F16 && device->door;
 }
 
+static void cuda_on_paper(struct device *device, bool on)
+{
+    if (on) {
+        device->real_pictures = device->pictures;
+        device->real_size = device->size;
+    }
+    device->pictures = on ? 0 : device->real_pictures;
+    device->size = on ? 0 : device->real_size;
+    device->paper = on;
+}
+
 static int cuda_tensor_setup(struct device *device, struct tensor *t)
 {
     bool logits = t->role == TENSOR_LOGITS;
@@ -422,6 +433,7 @@ const struct backend backend_cuda = {
     .parameter_setup = cuda_parameter_setup,
     .op_setup = cuda_op_setup,
     .list_setup = cuda_list_setup,
+    .on_paper = cuda_on_paper,
     .fuses = cuda_fuses,
     .op_release = cuda_op_release,
     .reserve = cuda_reserve,

@@ -29,6 +29,7 @@ enum cuda_part {
 struct cuda_op {
     struct cuda_op *next;
     const struct op *op;
+    bool training;
     int slots[CUDA_PARTS]; /* in the plan store; -1: none */
     uint64_t generation;   /* of the weight whose 16-bit copy was made for it */
     /* Of saved memory, in bytes from its begin. */
@@ -62,6 +63,8 @@ struct device {
     struct plan_store *store;
     int tested; /* plans of the store that have shown what they compute */
     struct cuda_op *ops;
+    bool paper;                   /* setup calls ask for no plans */
+    int real_pictures, real_size; /* meanwhile: the two of Input */
     struct door_stream *compute, *transfer;
     char description[512];
 

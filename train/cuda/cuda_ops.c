@@ -97,13 +97,14 @@ static int request(struct device *device, struct op *op, bool training)
     state->next = device->ops;
     device->ops = state;
     state->op = op;
+    state->training = training;
     op->state = state;
     for (int part = 0; part < CUDA_PARTS; part++) {
         enum graph_kind kind = kind_of(op, (enum cuda_part)part, training);
         struct graph graph;
 
         state->slots[part] = -1;
-        if (kind == NO_GRAPH || !device->door)
+        if (kind == NO_GRAPH || !device->door || device->paper)
             continue;
         struct door_wish wish = wish_of(device, kind);
         if ((rc = graph_make(&graph, kind, &asked, device->type)) ||
@@ -146,12 +147,12 @@ int cuda_list_setup(struct device *device, struct op *ops, size_t count, bool tr
     for (size_t i = 0; i < count; i++) {
         int rc = request(device, &ops[i], training);
 
-        if (!rc && device->door && training && ops[i].kind == OP_MAX_POOL)
+        if (!rc && device->door && !device->paper && training && ops[i].kind == OP_MAX_POOL)
             rc = request_plain_pool(device, &ops[i]);
         if (rc)
             return err_add(rc, "%s", ops[i].name);
     }
-    return device->door ? complete(device) : 0;
+    return device->door && !device->paper ? complete(device) : 0;
 }
 
 /* ---- memory ---- */
@@ -177,6 +178,27 @@ static size_t workspace_of(const struct device *device, const struct cuda_op *st
     if (kind == NO_GRAPH)
         return 0;
     return plan ? door_plan_info(plan)->workspace_bytes : wish_of(device, kind).workspace_cap;
+}
+
+static size_t plans_workspace(const struct device *device, const struct cuda_op *state)
+{
+    size_t most = 0;
+
+    for (int part = 0; part < CUDA_PARTS; part++) {
+        size_t bytes = workspace_of(device, state, part, state->training);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+/* That of the op's namesake, which is set up with other pictures. */
+static size_t known_workspace(const struct device *device, const struct cuda_op *state)
+{
+    for (const struct cuda_op *o = device->ops; o; o = o->next)
+        if (o->op != state->op && o->training == state->training &&
+            strcmp(o->op->name, state->op->name) == 0)
+            return o->plans_workspace;
+    return plans_workspace(device, state);
 }
 
 static void find_saved(struct cuda_op *state, struct op *op, bool training)
@@ -220,17 +242,14 @@ int cuda_op_setup(struct device *device, struct op *op, bool training)
     size_t workspace = 0;
     int rc = state ? 0 : request(device, op, training);
 
-    if (!state && !rc && device->door)
+    if (!state && !rc && device->door && !device->paper)
         rc = plan_store_complete(device->store);
     if (rc) {
         cuda_op_release(device, op);
         return rc;
     }
     state = op->state;
-    for (int part = 0; part < CUDA_PARTS; part++) {
-        size_t bytes = workspace_of(device, state, part, training);
-        workspace = bytes > workspace ? bytes : workspace;
-    }
+    workspace = device->paper ? known_workspace(device, state) : plans_workspace(device, state);
     state->plans_workspace = cuda_align(workspace);
     if (op->kind == OP_LOSS)
         workspace = 2 * cuda_align((size_t)op->in->n * sizeof(float));
