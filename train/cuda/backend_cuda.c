@@ -297,14 +297,24 @@ static int cuda_parameter_setup(struct device *device, struct parameter *p)
     return 0;
 }
 
-/* Where element AT of the host's order lies. */
-static size_t parameter_place(const struct parameter *p, size_t at)
+/* What is STORED from HOST's order; or back, where BACK is not NULL. */
+static void arrange(const struct parameter *p, float *stored, const float *host, float *back)
 {
-    if (p->role != PARAMETER_CONV)
-        return at;
-    size_t area = (size_t)(p->shape[2] * p->shape[3]), in_c = (size_t)p->shape[1];
-    size_t position = at % area, i = at / area % in_c, o = at / area / in_c;
-    return (o * area + position) * stored_channels(p) + i;
+    const bool conv = p->role == PARAMETER_CONV;
+    const size_t area = conv ? (size_t)(p->shape[2] * p->shape[3]) : 1;
+    const size_t in_c = conv ? (size_t)p->shape[1] : p->count;
+    const size_t step = conv ? stored_channels(p) : 0;
+
+    for (size_t at = 0, o = 0; at < p->count; o++)
+        for (size_t i = 0; i < in_c; i++)
+            for (size_t position = 0; position < area; position++, at++) {
+                float *place = &stored[(o * area + position) * step + i];
+
+                if (back)
+                    back[at] = *place;
+                else
+                    *place = host[at];
+            }
 }
 
 static int cuda_parameter_set(struct device *device, const struct parameter *p, const float *host,
@@ -317,8 +327,7 @@ static int cuda_parameter_set(struct device *device, const struct parameter *p, 
     if (rc)
         return rc;
     memset(to, 0, bytes);
-    for (size_t i = 0; i < p->count; i++)
-        to[parameter_place(p, i)] = host[i];
+    arrange(p, to, host, NULL);
     device->generation++;
     return cuda_write(device, block + p->offset, to, bytes);
 }
@@ -327,10 +336,9 @@ static int cuda_parameter_get(struct device *device, const struct parameter *p, 
                               float *host)
 {
     int rc = cuda_read(device, NULL, block + p->offset, p->stored * sizeof(float));
-    const float *from = device->bounce;
 
-    for (size_t i = 0; i < p->count && !rc; i++)
-        host[i] = from[parameter_place(p, i)];
+    if (!rc)
+        arrange(p, device->bounce, NULL, host);
     return rc;
 }
 
