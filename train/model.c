@@ -20,12 +20,18 @@ const char *const op_kind_names[OP_KINDS] = {
     [OP_LOSS] = "loss",
 };
 
+/* Channels of the first layer; each further one has twice as many. The tests of crashes build train
+ * with few, so that thousands of runs take no time. */
+#ifndef MODEL_WIDTH
+#define MODEL_WIDTH 64
+#endif
+
 /* A basic block is two 3x3 convolutions; a bottleneck 1x1, 3x3, 1x1 with four times the channels at
  * its end. */
 struct arch {
     const char *name;
     bool bottleneck;
-    int blocks[4]; /* of the layers with 64, 128, 256, 512 channels */
+    int blocks[4]; /* of the four layers */
 };
 
 static const struct arch archs[] = {
@@ -212,7 +218,7 @@ static struct place run_unit(struct builder *b, const struct unit *u, struct pla
 static struct place add_block(struct builder *b, int layer, int number, struct place in)
 {
     bool bottleneck = b->arch->bottleneck;
-    int width = 64 << (layer - 1), out_c = bottleneck ? 4 * width : width;
+    int width = MODEL_WIDTH << (layer - 1), out_c = bottleneck ? 4 * width : width;
     int in_c = in.training->c, stride = layer > 1 && number == 0 ? 2 : 1, count = 0;
     bool resized = in_c != out_c || stride != 1;
     char prefix[MODEL_NAME_SIZE];
@@ -276,7 +282,7 @@ static void build(struct builder *b)
     int size = b->model->settings.image_size;
     struct place x = {add_tensor(b, TENSOR_PICTURES, 3, size, size),
                       add_tensor(b, TENSOR_PICTURES, 3, size, size), NULL};
-    struct unit stem = add_unit(b, "", "conv1", "bn1", 3, 64, 7, 2);
+    struct unit stem = add_unit(b, "", "conv1", "bn1", 3, MODEL_WIDTH, 7, 2);
 
     x = run_unit(b, &stem, x, NULL, true, false);
     x = add_max_pool(b, x);

@@ -34,6 +34,7 @@ struct engine {
     char base[FILES_PATH_SIZE], reference[FILES_PATH_SIZE], log[FILES_PATH_SIZE];
     struct disk *disk;
     bool reads; /* the calls are those that read */
+    int every;  /* of them, each such one */
     int calls;
     uint32_t kinds[CALLS_LIMIT]; /* enum record_call of each */
     struct counts *counts;
@@ -391,11 +392,14 @@ static void fail_once(struct engine *engine, const struct place *place, long i)
 {
     long at = i / (ERRORS * 2), error = i / 2 % ERRORS;
     bool forever = i % 2;
+    const char *chosen = engine->scenario->errors;
     char number[16], text[96], left[FILES_PATH_SIZE];
     snprintf(number, sizeof number, "%d", errors[error].error);
     struct fault fault = {.at = at + 1, .forever = forever, .reads = engine->reads};
     fault.what = errors[error].error ? number : "short";
-    if (!(errors[error].calls & BIT(engine->kinds[at])) || (forever && errors[error].once))
+    if (!(errors[error].calls & BIT(engine->kinds[at])) || (forever && errors[error].once) ||
+        (engine->reads && at % engine->every != 0) ||
+        (chosen && !strstr(chosen, errors[error].text)))
         return;
     snprintf(text, sizeof text, "%s at %s %ld%s", errors[error].text,
              engine->reads ? "reading call" : "call", fault.at,
@@ -422,7 +426,7 @@ long engine_errors(struct engine *engine)
     return count;
 }
 
-long engine_read_errors(struct engine *engine)
+long engine_read_errors(struct engine *engine, int every)
 {
     struct place place;
     if (!wanted("errors"))
@@ -430,6 +434,7 @@ long engine_read_errors(struct engine *engine)
     make_place(engine, 0, &place);
     unlink(engine->log);
     engine->reads = true;
+    engine->every = every;
     engine->calls = 0;
     if (!prepare(engine, &place) ||
         run(engine->scenario, &place, &(struct fault){.reads = true}, engine->log) ||

@@ -28,6 +28,7 @@ struct scenario {
     /* Whether FOUND holds what EXPECTED holds, which an undisturbed run left (EXTRA: or more); OUT
      * (SIZE bytes) = what differs. NULL: folder_same. */
     bool (*same)(const char *expected, const char *found, bool extra, char *out, size_t size);
+    const char *errors; /* "EIO short": only these; NULL: all that a call knows */
     /* An error may leave a file that is too much, with a warning; the next such run removes it. */
     bool leftovers;
 };
@@ -52,7 +53,8 @@ long engine_kills(struct engine *engine, int seconds);
 long engine_stops(struct engine *engine);
 long engine_errors(struct engine *engine);
 long engine_power(struct engine *engine);
-/* Errors of the calls that open, read, look at and lock files; after all others. */
-long engine_read_errors(struct engine *engine);
+/* Errors of each EVERYth call that opens, reads, looks at, lists, maps or locks a file; after all
+ * others. */
+long engine_read_errors(struct engine *engine, int every);
 
 #endif
