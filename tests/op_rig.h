@@ -57,6 +57,7 @@ struct op_case {
     int out_c;      /* convolution, linear */
     int kernel, stride, padding;
     bool relu, residual;
+    bool sums;   /* as in a fused list: the sums of in's channels lie with it */
     int readers; /* of out: how many gradients come in; 0 counts as 1 */
     int in_slot; /* where in's gradient goes: 0, 1 (in has another reader then) or -1 */
     bool evaluation;
@@ -64,11 +65,14 @@ struct op_case {
     int rows; /* of a loss: pictures that count; 0 = all */
 };
 
-/* Does the device take channels as this case has them? */
-static inline bool rig_takes(const struct rig_device *row, const struct op_case *c)
+/* Has the device ops of fused lists, where the case is one, and does it take such channels? */
+static inline bool rig_takes(const struct rig_device *row, const struct backend *backend,
+                             const struct device *device, const struct op_case *c)
 {
     bool pictures = c->kind == OP_CONV && c->c == 3, logits = c->kind == OP_LINEAR;
 
+    if (c->sums && backend != &backend_ref && !(backend->fuses && backend->fuses(device)))
+        return false;
     return !row->channels || c->kind == OP_LOSS ||
            ((pictures || c->c % row->channels == 0) && (logits || c->out_c % row->channels == 0));
 }
@@ -236,8 +240,9 @@ static inline void rig_add_parameter(struct rig *r, int i, enum parameter_role r
 static inline void rig_add_parameters(struct rig *r)
 {
     const struct op_case *c = r->c;
-    bool conv = c->kind == OP_CONV || c->kind == OP_CONV_NORM;
-    int64_t width = conv ? c->out_c : c->c;
+    bool conv = c->kind == OP_CONV || c->kind == OP_CONV_NORM || c->kind == OP_NORM_CONV;
+    bool norm = c->kind == OP_NORM || c->kind == OP_CONV_NORM || c->kind == OP_NORM_CONV;
+    int64_t width = c->kind == OP_CONV_NORM ? c->out_c : c->c;
 
     if (conv)
         rig_add_parameter(r, 0, PARAMETER_CONV, 4,
@@ -246,7 +251,7 @@ static inline void rig_add_parameters(struct rig *r)
         rig_add_parameter(r, 0, PARAMETER_LINEAR, 2, (int64_t[]){c->out_c, c->c});
         rig_add_parameter(r, 1, PARAMETER_BIAS, 1, (int64_t[]){c->out_c});
     }
-    if (c->kind == OP_NORM || c->kind == OP_CONV_NORM)
+    if (norm)
         for (int i = 2; i < RIG_PARAMETERS; i++)
             rig_add_parameter(r, i, PARAMETER_GAMMA + (enum parameter_role)(i - 2), 1, &width);
 }
@@ -259,7 +264,8 @@ static inline struct tensor rig_tensor(enum tensor_role role, int n, int c, int 
 /* Shapes and wiring only. */
 static inline void rig_describe(struct rig *r, const struct op_case *c)
 {
-    bool window = c->kind == OP_CONV || c->kind == OP_CONV_NORM || c->kind == OP_MAX_POOL;
+    bool window = c->kind == OP_CONV || c->kind == OP_CONV_NORM || c->kind == OP_NORM_CONV ||
+                  c->kind == OP_MAX_POOL;
     int out_c = c->out_c ? c->out_c : c->c, out_h = c->h, out_w = c->w;
 
     r->c = c;
@@ -276,6 +282,7 @@ static inline void rig_describe(struct rig *r, const struct op_case *c)
                                                                  : TENSOR_ACTIVATION;
     r->in = rig_tensor(in_role, c->n, c->c, c->h, c->w);
     r->in.readers = c->in_slot == 1 ? 2 : 1;
+    r->in.sums = c->sums;
     r->out = rig_tensor(c->kind == OP_LINEAR ? TENSOR_LOGITS : TENSOR_ACTIVATION, c->n, out_c,
                         out_h, out_w);
     r->out.readers = c->readers ? c->readers : 1;
@@ -399,7 +406,8 @@ static inline void rig_fill(struct rig_array *a, size_t count, struct rng *rng)
 }
 
 /* Random values for every input that the case has. Normalised channels get means away from 0;
- * variances are positive. */
+ * variances are positive. Where the normalisation is computed in 16 bits (sums), no normalised
+ * value is near 0, where a ReLU would fall one way or the other. */
 static inline void rig_data_open(struct rig_data *data, const struct op_case *c, uint64_t seed)
 {
     struct rig shapes = {0};
@@ -418,12 +426,18 @@ static inline void rig_data_open(struct rig_data *data, const struct op_case *c,
         rig_fill(&data->inputs[RIG_GRADIENT + i], rig_elements(&shapes.out), &rng);
     for (size_t i = 0; i < data->inputs[RIG_RUNNING_VAR].count; i++)
         data->inputs[RIG_RUNNING_VAR].values[i] += 1.5F;
-    for (size_t i = 0; c->kind == OP_NORM && i < data->inputs[RIG_IN].count; i++) {
+    bool norm = c->kind == OP_NORM || c->kind == OP_NORM_CONV;
+    for (size_t i = 0; norm && i < data->inputs[RIG_IN].count; i++) {
         int channel = (int)(i / (size_t)(c->h * c->w)) % c->c;
+        float *value = &data->inputs[RIG_IN].values[i];
 
-        data->inputs[RIG_IN].values[i] =
-            rig_round(data->inputs[RIG_IN].values[i] + (float)(channel % 5 - 2));
+        if (c->sums)
+            *value = *value / 2 + (*value < 0 ? -0.5F : 0.5F);
+        *value = rig_round(*value + (float)(channel % 5 - 2));
     }
+    for (size_t i = 0; c->sums && i < data->inputs[RIG_BETA].count; i++)
+        data->inputs[RIG_BETA].values[i] =
+            rig_round(data->inputs[RIG_BETA].values[i] / 4 * data->inputs[RIG_GAMMA].values[i]);
     data->labels = calloc((size_t)c->n, sizeof *data->labels);
     for (int i = 0; c->kind == OP_LOSS && i < c->n; i++)
         data->labels[i] = (int32_t)rng_below(&rng, (uint64_t)c->c);
@@ -541,7 +555,7 @@ static inline void rig_forward(struct rig *r, struct rig_results *out)
     rig_check_gaps(r, r->values, "forward");
     if (r->op.out)
         rig_get_tensor(r, RIG_OUT, &r->out, r->out.data, out);
-    if (r->c->kind == OP_NORM) {
+    if (r->c->kind == OP_NORM || r->c->kind == OP_NORM_CONV) {
         rig_get_parameter(r, RIG_NEW_MEAN, RIG_RUNNING_MEAN - RIG_WEIGHT, r->values, out);
         rig_get_parameter(r, RIG_NEW_VAR, RIG_RUNNING_VAR - RIG_WEIGHT, r->values, out);
     }

@@ -102,7 +102,7 @@ static void transfers_go_round(void)
             struct rig_data data;
             struct rig_results got = {0};
 
-            if (!rig_takes(&rig_devices[d], &cases[i]))
+            if (!rig_takes(&rig_devices[d], backend, device, &cases[i]))
                 continue;
             rig_data_open(&data, &cases[i], 400 + i);
             rig_open(&rig, backend, device, &cases[i]);
@@ -202,7 +202,7 @@ static void update_is_pytorchs_sgd(void)
             struct rig rig;
             struct rig_data data;
 
-            if (!rig_takes(&rig_devices[d], &cases[rows[i / 2].c]))
+            if (!rig_takes(&rig_devices[d], backend, device, &cases[rows[i / 2].c]))
                 continue;
             rig_data_open(&data, &cases[rows[i / 2].c], 500 + i);
             rig_open(&rig, backend, device, &cases[rows[i / 2].c]);

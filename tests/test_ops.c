@@ -20,6 +20,11 @@
         .kind = OP_CONV_NORM, .n = n_, .c = c_, .h = h_, .w = w_, .out_c = o_, .kernel = k_,       \
         .stride = s_, .padding = p_, .evaluation = true, __VA_ARGS__                               \
     }
+#define NORM_CONV(n_, c_, h_, w_, o_, k_, s_, p_, ...)                                             \
+    {                                                                                              \
+        .kind = OP_NORM_CONV, .n = n_, .c = c_, .h = h_, .w = w_, .out_c = o_, .kernel = k_,       \
+        .stride = s_, .padding = p_, .relu = true, .sums = true, __VA_ARGS__                       \
+    }
 #define NORM(n_, c_, h_, w_, ...)                                                                  \
     {                                                                                              \
         .kind = OP_NORM, .n = n_, .c = c_, .h = h_, .w = w_, __VA_ARGS__                           \
@@ -114,6 +119,15 @@ static const struct op_case cases[] = {
     CONV_NORM(3, 5, 9, 11, 7, 3, 2, 1, .relu = true),
     CONV_NORM(3, 17, 1, 1, 9, 3, 1, 1, .residual = true),
     CONV_NORM(1, 64, 56, 56, 64, 3, 1, 1, .relu = true, .residual = true),
+    /* normalisation and convolution in one, and a normalisation of what was summed before */
+    NORM_CONV(2, 64, 7, 7, 64, 3, 1, 1, .readers = 1),
+    NORM_CONV(2, 64, 14, 14, 128, 3, 2, 1, .readers = 1),
+    NORM_CONV(3, 32, 9, 11, 48, 1, 1, 0, .readers = 2),
+    NORM_CONV(2, 128, 7, 7, 64, 1, 2, 0, .readers = 1),
+    NORM_CONV(5, 16, 5, 4, 24, 3, 1, 1, .readers = 1),
+    NORM_CONV(3, 5, 9, 11, 7, 3, 2, 1, .readers = 1),
+    NORM(2, 64, 7, 7, .relu = true, .sums = true),
+    NORM(3, 24, 5, 9, .residual = true, .sums = true),
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -206,7 +220,7 @@ static void every_op_is_as_ref(void)
             struct rig_data data;
             struct rig_results want, got, again;
 
-            if (!rig_takes(&rig_devices[d], &cases[i]))
+            if (!rig_takes(&rig_devices[d], backend, device, &cases[i]))
                 continue;
             rig_data_open(&data, &cases[i], (uint64_t)i);
             rig_run(&backend_ref, ref, &cases[i], &data, &want);
@@ -291,7 +305,7 @@ static void clear_kinks(const struct op_case *c, struct rig_data *data)
 
     for (size_t i = 0; i < residual->count; i++)
         residual->values[i] += residual->values[i] < 0 ? -6.0F : 6.0F;
-    for (size_t i = 0; c->relu && !c->residual && i < beta->count; i++)
+    for (size_t i = 0; c->relu && !c->residual && !c->sums && i < beta->count; i++)
         beta->values[i] += beta->values[i] < 0 ? -8.0F : 8.0F;
     for (size_t i = 0; c->kind == OP_MAX_POOL && i < data->inputs[RIG_IN].count; i++)
         data->inputs[RIG_IN].values[i] = (float)((i * 7919) % 1009) / 100.0F;
@@ -307,6 +321,8 @@ static void ref_is_its_central_difference(void)
         NORM(2, 3, 4, 5, .relu = true, .residual = true, .readers = 2),
         NORM(3, 4, 3, 2, .relu = true),
         NORM(4, 5, 1, 1, .readers = 1),
+        NORM_CONV(2, 4, 6, 5, 3, 3, 1, 1, .readers = 2),
+        NORM_CONV(3, 3, 4, 4, 5, 1, 2, 0, .readers = 1),
         MAX_POOL(2, 3, 7, 6, .readers = 2),
         MEAN_POOL(2, 3, 4, 5, .readers = 1),
         LINEAR(3, 7, 5, .readers = 1),

@@ -134,9 +134,9 @@ static int set_up_sizes(struct side *side)
                : 0;
 }
 
-static int open_side(struct side *side, bool fused)
+static int open_side(struct side *side, const char *arch, bool fused)
 {
-    const struct model_settings wish = {.arch = "resnet18",
+    const struct model_settings wish = {.arch = arch,
                                         .classes = CLASSES,
                                         .batch = PICTURES,
                                         .image_size = SIZE,
@@ -502,12 +502,12 @@ static int attempt(struct check *c, uint64_t seed)
     return check_sums(c);
 }
 
-static int run(struct check *c, bool fused)
+static int run(struct check *c, const char *arch, bool fused)
 {
     size_t most = 0;
-    int rc = open_side(&c->device, fused);
+    int rc = open_side(&c->device, arch, fused);
 
-    if (rc || (rc = open_side(&c->ref, fused)))
+    if (rc || (rc = open_side(&c->ref, arch, fused)))
         return rc;
     const struct model *m = c->device.model;
     for (size_t i = 0; i < m->tensor_count; i++)
@@ -524,7 +524,7 @@ static int run(struct check *c, bool fused)
 }
 
 int device_check(const struct backend *backend, struct device *device, enum precision precision,
-                 bool fused, struct device_check *out)
+                 const char *arch, bool fused, struct device_check *out)
 {
     const struct device_settings plain = {.threads = 1, .precision = PRECISION_F32};
     struct check c = {
@@ -537,7 +537,7 @@ int device_check(const struct backend *backend, struct device *device, enum prec
 
     *out = (struct device_check){.set_up = false};
     if (!rc)
-        rc = run(&c, fused);
+        rc = run(&c, arch, fused);
     close_side(&c.device);
     close_side(&c.ref);
     backend_ref.close(c.ref.device);

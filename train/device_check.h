@@ -17,10 +17,10 @@ struct device_check {
     double worst;   /* of the ops' differences, by the norm of the numbers */
 };
 
-/* DEVICE is open; FUSED: the training list in its fused form (model.h). PRECISION is what it was
- * opened with, not auto. ERR_DEVICE: it differs; the text names op, pass and numbers. Else as
- * net_open. */
+/* DEVICE is open; ARCH: of model_archs; FUSED: the training list in its fused form (model.h).
+ * PRECISION is what it was opened with, not auto. ERR_DEVICE: it differs; the text names op, pass
+ * and numbers. Else as net_open. */
 int device_check(const struct backend *backend, struct device *device, enum precision precision,
-                 bool fused, struct device_check *out);
+                 const char *arch, bool fused, struct device_check *out);
 
 #endif

@@ -174,7 +174,7 @@ static void check_list(struct report *r, json_t *object, const struct backend *b
     struct device_check found;
     char what[32], count[32], text[ERR_TEXT_SIZE];
     const double begin = work_seconds();
-    const int rc = device_check(backend, device, precision, fused, &found);
+    const int rc = device_check(backend, device, precision, "resnet18", fused, &found);
     snprintf(what, sizeof what, "%s%s", precision_names[precision], fused ? ", level b" : "");
     if (!rc)
         snprintf(text, sizeof text,

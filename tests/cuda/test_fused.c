@@ -7,6 +7,7 @@
 #include "tests/cuda/sim/sim.h"
 #include "tests/test.h"
 #include "common/rng.h"
+#include "train/device_check.h"
 #include "train/net.h"
 
 enum { CLASSES = 10, BATCH = 6, SIZE = 64 };
@@ -219,6 +220,29 @@ static void test_cuda(void)
     CHECK_TEXT(sim_take_fault(), "");
 }
 
+/* Bottlenecks, op by op: what follows an op that is a little off is no part of what it is held to.
+ */
+static void test_bottleneck(void)
+{
+    const struct device_settings settings = {.precision = PRECISION_FP16};
+    struct device_check found;
+    struct device *device = NULL;
+
+    if (ARCHS == 1)
+        TEST_SKIP("under AddressSanitizer it takes minutes");
+    sim_set_seed(2);
+    CHECK_INT(backend_cuda.open(&device, &settings), 0);
+    if (!device)
+        return;
+    if (device_check(&backend_cuda, device, PRECISION_FP16, "resnet50", true, &found)) {
+        printf("%s\n", err_text());
+        test_failures++;
+    }
+    printf("     %d ops of ResNet-50, level b: within %.1e of ref's\n", found.ops, found.worst);
+    backend_cuda.close(device);
+    CHECK_TEXT(sim_take_fault(), "");
+}
+
 /* Level (b) where it can be had, else (a). */
 static void test_choice(void)
 {
@@ -246,9 +270,12 @@ static void test_choice(void)
 }
 
 static const struct test tests[] = {
-    {"ref",    test_ref   },
-    {"cuda",   test_cuda  },
-    {"choice", test_choice},
+    {"ref",        test_ref       },
+    {"cuda",       test_cuda      },
+#ifndef __SANITIZE_ADDRESS__  /* another minute */
+    {"bottleneck", test_bottleneck},
+#endif
+    {"choice",     test_choice    },
 };
 
 int main(int argc, char **argv)

@@ -397,11 +397,33 @@ static size_t tensor_place(const struct tensor *t, size_t at)
     return (n * area + pixel) * (size_t)graph_channels(t) + channel;
 }
 
+/* The sums that the convolution would have left behind the numbers at BLOCK. */
+static void write_sums(const struct tensor *t, enum door_type type, char *block)
+{
+    const size_t channels = (size_t)t->c, number = door_type_bytes(type);
+    float *sums = (float *)(void *)(block + cuda_align(stored_elements(t) * number));
+    float *squares = (float *)(void *)((char *)sums + cuda_align(channels * sizeof *sums));
+
+    for (size_t c = 0; c < channels; c++) {
+        double sum = 0, square = 0;
+
+        for (size_t i = c; i < stored_elements(t); i += channels) {
+            const double value = seeded_decode(type, block + i * number);
+            sum += value;
+            square += value * value;
+        }
+        sums[c] = (float)sum;
+        squares[c] = (float)square;
+    }
+}
+
 static int cuda_tensor_set(struct device *device, const struct tensor *t, const float *host,
                            void *memory)
 {
     const enum door_type type = type_at(device, t, memory);
-    const size_t number = door_type_bytes(type), bytes = stored_elements(t) * number;
+    const bool sums = t->sums && memory == t->data;
+    const size_t number = door_type_bytes(type);
+    const size_t bytes = sums ? t->bytes : stored_elements(t) * number;
     int rc = cuda_bounce(device, bytes);
 
     if (rc)
@@ -409,6 +431,8 @@ static int cuda_tensor_set(struct device *device, const struct tensor *t, const 
     memset(device->bounce, 0, bytes);
     for (size_t i = 0; i < (size_t)t->n * (size_t)t->c * (size_t)t->h * (size_t)t->w; i++)
         seeded_store(type, host[i], (char *)device->bounce + tensor_place(t, i) * number);
+    if (sums)
+        write_sums(t, type, device->bounce);
     return cuda_write(device, memory, device->bounce, bytes);
 }
 
