@@ -99,9 +99,10 @@ void board_step(struct board *board, int64_t seen, const struct metrics_step *li
     if (!board)
         return;
     events_scalar(board->events, "training loss", seen, line->loss);
-    events_scalar(board->events, "learning rate", seen, line->lr);
-    events_scalar(board->events, "speed/pictures a second", seen, line->img_per_s);
-    events_scalar(board->events, "speed/share of time waiting for data", seen, line->data_wait);
+    events_scalar(board->events, "update/learning rate", seen, line->lr);
+    events_scalar(board->events, "training speed/pictures a second", seen, line->img_per_s);
+    events_scalar(board->events, "training speed/share of time waiting for data", seen,
+                  line->data_wait);
 }
 
 void board_validation(struct board *board, int64_t seen, const struct evaluation *evaluation)
@@ -142,9 +143,9 @@ int board_gradients(struct board *board, int64_t seen, struct net *net)
         for (size_t k = 0; k < p->count; k++)
             sum += (double)board->gradient[k] * board->gradient[k];
     }
-    events_scalar(board->events, "gradient norm", seen,
+    events_scalar(board->events, "update/gradient norm", seen,
                   sqrt(sum) / board->accumulate / board->scale);
-    events_scalar(board->events, "loss scale", seen, board->scale);
+    events_scalar(board->events, "update/loss scale", seen, board->scale);
     return 0;
 }
 
