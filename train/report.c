@@ -79,18 +79,16 @@ void report_mark(struct report_mark *mark, const struct loader *loader)
     loader_times(loader, &mark->times);
 }
 
-struct report_rate report_rate(const struct report_mark *mark, const struct loader *loader,
+struct report_rate report_rate(const struct report_mark *from, const struct report_mark *to,
                                int64_t images)
 {
-    struct report_mark now;
-    report_mark(&now, loader);
-    double seconds = now.seconds - mark->seconds;
-    double read = now.times.read - mark->times.read;
-    double work = now.times.decode - mark->times.decode + now.times.augment - mark->times.augment;
+    double seconds = to->seconds - from->seconds;
+    double read = to->times.read - from->times.read;
+    double work = to->times.decode - from->times.decode + to->times.augment - from->times.augment;
     struct report_rate rate = {.seconds = seconds};
     if (seconds > 0) {
         rate.img_per_s = (double)images / seconds;
-        rate.data_wait = (now.times.wait - mark->times.wait) / seconds;
+        rate.data_wait = (to->times.wait - from->times.wait) / seconds;
     }
     /* A trainer that hardly waits is bound by its own arithmetic, whatever the loader's threads do.
      */

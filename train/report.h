@@ -30,7 +30,7 @@ uint64_t report_peak(void);
 /* What the saves cost a run of SECONDS, in one line; none where training never stood still. */
 void report_saves(const struct saver_times *times, double seconds);
 
-/* The rates since the last mark. */
+/* The rates between two points in time. */
 struct report_rate {
     double seconds, img_per_s;
     double data_wait;    /* share of the time the trainer waited for data, 0 to 1 */
@@ -42,8 +42,8 @@ struct report_mark {
     struct loader_times times;
 };
 void report_mark(struct report_mark *mark, const struct loader *loader);
-/* Rates for IMAGES pictures since MARK. */
-struct report_rate report_rate(const struct report_mark *mark, const struct loader *loader,
+/* Rates for IMAGES pictures between two marks. */
+struct report_rate report_rate(const struct report_mark *from, const struct report_mark *to,
                                int64_t images);
 
 /* Print the table of --profile. */

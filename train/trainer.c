@@ -32,7 +32,8 @@ enum {
 struct under_way {
     const struct batch *batch;
     double lr;
-    bool last; /* of its update */
+    bool last;                 /* of its update */
+    struct report_mark queued; /* results are read some at once, so rates go by this */
 };
 
 struct trainer {
@@ -385,7 +386,9 @@ static bool at_end(const struct trainer *t)
 
 static void show_progress(struct trainer *t)
 {
-    struct report_rate rate = report_rate(&t->progress_mark, t->batches, t->progress_images);
+    struct report_mark now;
+    report_mark(&now, t->batches);
+    struct report_rate rate = report_rate(&t->progress_mark, &now, t->progress_images);
     int64_t images = t->settings->batch_size * t->settings->accumulate;
     char left[32];
     double seconds = rate.img_per_s > 0 ? (double)(updates_left(t) * images) / rate.img_per_s : 0;
@@ -397,24 +400,25 @@ static void show_progress(struct trainer *t)
         100 * rate.data_wait, rate.verdict);
 }
 
-/* One line in metrics.jsonl when it is due, and the progress line. */
-static void tell_step(struct trainer *t, double lr)
+/* One line in metrics.jsonl when it is due, and the progress line. LAST: of the update's batches.
+ */
+static void tell_step(struct trainer *t, const struct under_way *last)
 {
     const struct position *position = &t->position;
     int64_t step = position->global_step;
     if (step <= FIRST_LINES || step % t->settings->log_every == 0) {
-        struct report_rate rate = report_rate(&t->line_mark, t->batches, t->line_images);
+        struct report_rate rate = report_rate(&t->line_mark, &last->queued, t->line_images);
         const struct metrics_step line = {
             .epoch = position->step ? position->epoch : position->epoch - 1,
             .step = step,
             .loss = t->last_loss,
-            .lr = lr,
+            .lr = last->lr,
             .img_per_s = rate.img_per_s,
             .data_wait = rate.data_wait,
         };
         metrics_train(t->metrics, &line);
         board_step(t->board, seen(t, position->epoch, position->step), &line);
-        report_mark(&t->line_mark, t->batches);
+        t->line_mark = last->queued;
         t->line_images = 0;
     }
     if (log_progress_due(false))
@@ -475,7 +479,7 @@ static int read_result(struct trainer *t)
     t->update_loss = 0;
     t->update_batches = 0;
     advance(t);
-    tell_step(t, oldest.lr);
+    tell_step(t, &oldest);
     return 0;
 }
 
@@ -552,6 +556,7 @@ static int train_step(struct trainer *t)
         if ((rc = take_batch(t, &now->batch)) ||
             (rc = queue_batch(t, now->batch, i == 0, last ? &sgd : NULL)))
             return rc;
+        report_mark(&now->queued, t->batches);
         t->under_way_count++;
         if (!(last && end) && (rc = fetch_next(t)) < 0)
             return rc;
