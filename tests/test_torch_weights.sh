@@ -60,10 +60,13 @@ says wrong.pth.err 'missing: layer4.1.conv2.weight \(512 x 512 x 3 x 3\)'
 says wrong.pth.err 'unexpected: head.weight \(3\)'
 
 echo "-- logits"
-expect 0 logits "$build/train" eval --weights files/plain.pth --val val.lmdb --logits logits.safetensors
 images=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["images"])' < <("$build/prep" info val.lmdb --json))
-for ((i = 0; i < images; i++)); do "$build/prep" show val.lmdb "$i" -o x.png; done | awk '$1 == "key" { print $2 }' >logits.safetensors.names
-"$python" "$tool" logits files/plain.pth tree logits.safetensors || fail "other logits than torchvision's"
+for ((i = 0; i < images; i++)); do "$build/prep" show val.lmdb "$i" -o x.png; done | awk '$1 == "key" { print $2 }' >names
+"$python" "$tool" random resnet50.pth resnet50 "$classes" || fail "no ResNet-50 was made"
+for file in resnet50.pth files/plain.pth; do
+    expect 0 logits "$build/train" eval --weights "$file" --val val.lmdb --logits logits.safetensors
+    "$python" "$tool" logits "$file" tree logits.safetensors names || fail "$file: other logits than torchvision's"
+done
 
 echo "-- prediction"
 one=$(find tree -name '*.JPEG' | sort | head -n 1)
@@ -79,7 +82,7 @@ import csv, json, math, struct, sys
 data = open("logits.safetensors", "rb").read()
 length, = struct.unpack("<Q", data[:8])
 entry = json.loads(data[8:8 + length])["logits"]
-names = open("logits.safetensors.names").read().split()
+names = open("names").read().split()
 values = struct.unpack("<%df" % (entry["shape"][0] * entry["shape"][1]), data[8 + length + entry["data_offsets"][0]:8 + length + entry["data_offsets"][1]])
 rows = {row["file"]: row for row in csv.DictReader(open("predict.out", newline="")) if row["rank"] == "1"}
 for i, name in enumerate(names):

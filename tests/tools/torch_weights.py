@@ -1,8 +1,10 @@
 """PyTorch's side of tests/test_torch_weights.sh.
 
 torch_weights.py make FOLDER ARCH CLASSES     weights of torchvision's ARCH, random, saved in every way that people save them: FOLDER/NAME.pth
-torch_weights.py logits WEIGHTS TREE OURS     torchvision's logits of the pictures below TREE (a folder of class folders) against those
-                                              that train eval --logits wrote for the pack of it; prints the largest difference
+torch_weights.py random FILE ARCH CLASSES     the same weights, in one file
+torch_weights.py logits WEIGHTS TREE OURS NAMES
+                                              torchvision's logits of the pictures below TREE (a folder of class folders) against those
+                                              that train eval --logits wrote for the pack of it, whose order NAMES has; prints the largest difference
 torch_weights.py notebook FILE CLASSES        a checkpoint as the notebook writes it, after some steps of training
 torch_weights.py steps FILE CLASSES SIZE      five steps of SGD from FILE, a checkpoint of either side, as test_weights --steps takes them; prints the losses
 """
@@ -137,7 +139,7 @@ def steps(path, classes, size):
         print("%.9g" % loss)
 
 
-def logits(weights, tree, ours):
+def logits(weights, tree, ours, names):
     loaded = torch.load(weights, weights_only=False)
     state = loaded.get("model", loaded)
     classes = state["fc.weight"].shape[0]
@@ -148,8 +150,7 @@ def logits(weights, tree, ours):
     found = safetensors(ours)
     size = 224
     crop = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(size), transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
-    # Records are in a seeded order: prep info's keys tell it.
-    order = [line.rstrip("\n") for line in open(ours + ".names")]
+    order = [line.rstrip("\n") for line in open(names)]
     worst, same, scale = 0.0, 0, 0.0
     with torch.no_grad():
         for at in range(0, len(order), 50):
@@ -168,7 +169,9 @@ def main():
     if sys.argv[1] == "make":
         make(sys.argv[2], sys.argv[3], int(sys.argv[4]))
     elif sys.argv[1] == "logits":
-        logits(*sys.argv[2:5])
+        logits(*sys.argv[2:6])
+    elif sys.argv[1] == "random":
+        torch.save(network(sys.argv[3], int(sys.argv[4])).state_dict(), sys.argv[2])
     elif sys.argv[1] == "notebook":
         notebook(sys.argv[2], int(sys.argv[3]))
     else:
