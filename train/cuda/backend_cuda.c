@@ -297,24 +297,37 @@ static int cuda_parameter_setup(struct device *device, struct parameter *p)
     return 0;
 }
 
-/* What is STORED from HOST's order; or back, where BACK is not NULL. */
-static void arrange(const struct parameter *p, float *stored, const float *host, float *back)
+/* Element (o, i, position) of the host's order lies at (o * area + position) * step + i. */
+struct order {
+    size_t in_c, area, step;
+};
+
+static struct order order_of(const struct parameter *p)
 {
-    const bool conv = p->role == PARAMETER_CONV;
-    const size_t area = conv ? (size_t)(p->shape[2] * p->shape[3]) : 1;
-    const size_t in_c = conv ? (size_t)p->shape[1] : p->count;
-    const size_t step = conv ? stored_channels(p) : 0;
+    return p->role == PARAMETER_CONV
+               ? (struct order){(size_t)p->shape[1], (size_t)(p->shape[2] * p->shape[3]),
+                                stored_channels(p)}
+               : (struct order){p->count, 1, 0};
+}
 
-    for (size_t at = 0, o = 0; at < p->count; o++)
-        for (size_t i = 0; i < in_c; i++)
-            for (size_t position = 0; position < area; position++, at++) {
-                float *place = &stored[(o * area + position) * step + i];
+static void store(const struct parameter *p, const float *host, float *stored)
+{
+    const struct order order = order_of(p);
 
-                if (back)
-                    back[at] = *place;
-                else
-                    *place = host[at];
-            }
+    for (size_t at = 0; at < p->count; stored += order.area * order.step)
+        for (size_t i = 0; i < order.in_c; i++)
+            for (size_t position = 0; position < order.area; position++)
+                stored[position * order.step + i] = host[at++];
+}
+
+static void load(const struct parameter *p, const float *stored, float *host)
+{
+    const struct order order = order_of(p);
+
+    for (size_t at = 0; at < p->count; stored += order.area * order.step)
+        for (size_t i = 0; i < order.in_c; i++)
+            for (size_t position = 0; position < order.area; position++)
+                host[at++] = stored[position * order.step + i];
 }
 
 static int cuda_parameter_set(struct device *device, const struct parameter *p, const float *host,
@@ -327,7 +340,7 @@ static int cuda_parameter_set(struct device *device, const struct parameter *p, 
     if (rc)
         return rc;
     memset(to, 0, bytes);
-    arrange(p, to, host, NULL);
+    store(p, host, to);
     device->generation++;
     return cuda_write(device, block + p->offset, to, bytes);
 }
@@ -338,7 +351,7 @@ static int cuda_parameter_get(struct device *device, const struct parameter *p, 
     int rc = cuda_read(device, NULL, block + p->offset, p->stored * sizeof(float));
 
     if (!rc)
-        arrange(p, device->bounce, NULL, host);
+        load(p, device->bounce, host);
     return rc;
 }
 

@@ -75,7 +75,6 @@ struct device {
     struct kernel_segment *segments[2]; /* [decay_norm] */
     size_t segment_count;
     struct kernel_sgd *sgd;       /* on the device */
-    bool decay_norm;              /* which segments updates go by: part of a recording */
     struct kernel_scaler *scaler; /* on the device; NULL: no loss scaling */
 
     /* Input. */
@@ -101,6 +100,7 @@ struct device {
     /* Recorded walks, by the stage that they read. */
     struct door_capture *captures[WALKS][CUDA_STAGES];
     bool walked[WALKS];
+    bool decay_norm; /* which segments they update by */
     bool recording, no_recording;
 
     struct cuda_mark *marks;
