@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The guard against slow code that needs no quiet machine: instructions counted by callgrind against stored ceilings, and no reorder of
-# an activation in a step. Peaks of memory: test_memory.sh, test_pack memory; allocations in a step: test_net, test_cpu, test_loader.
+# an activation in a step. Peaks of memory: test_memory.sh, test_pack memory; allocations in a step: test_net, test_cpu, test_loader_limits.
 # usage: test_counts.sh BUILD DATA
 set -u
 build=$(realpath "$1")

@@ -5,19 +5,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
-if grep -qs '^WITH_CUDA:[A-Z]*=OFF' "${1:-build}/CMakeCache.txt"; then
-    echo "skipped: built with -DWITH_CUDA=OFF"
-    exit 77
-fi
-cached=$(sed -n 's/^CUDA_INCLUDE:[A-Z]*=//p' "${1:-build}/CMakeCache.txt" 2>/dev/null)
-include=
-for folder in "$cached" "${CUDA_HOME:-/usr/local/cuda}/include"; do
-    [ -z "$include" ] && [ -n "$folder" ] && [ -e "$folder/cuda_bf16.h" ] && include=$folder
-done
-[ -n "$include" ] || { echo "skipped: cuda_bf16.h was not found (the headers of the CUDA toolkit)"; exit 77; }
-command -v g++ >/dev/null || { echo "skipped: no g++"; exit 77; }
-work=$(mktemp -d "${TMPDIR:-/tmp}/sim-XXXXXX") || exit 1
-trap 'rm -rf "$work"' EXIT
+. tests/cuda/headers.sh
 
 flags=(-O1 -g -ffp-contract=off -fno-omit-frame-pointer -fno-sanitize-recover=all -fsanitize=address,undefined
     -Wall -Wextra -Werror -Wno-format-truncation -I. -isystem "$include")
@@ -35,7 +23,7 @@ half=$((${#sources[@]} / 2))
 for source in "${sources[@]:half}"; do compile "$source" || exit 1; done
 wait $first || exit 1
 failures=0
-for name in test_sim test_sim_order; do
+for name in test_sim_nodes test_sim_plans test_sim_order; do
     compile tests/cuda/$name.c || exit 1
     mv "$work/$name.c.o" "$work/$name.test"
     g++ -fsanitize=address,undefined "$work"/*.o -x none "$work/$name.test" -o "$work/$name" -lpthread -lxxhash || exit 1

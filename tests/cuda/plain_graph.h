@@ -1,21 +1,21 @@
 /*
- * test_sim.c - what the simulated device computes (tests/cuda/sim), against a straightforward
- * computation in f64 that walks N,C,H,W by the words of train/cuda/door.h: every kind of node, on
- * awkward shapes, in every type, and with tensors that lie in memory in other orders and with gaps.
- * Plans: engines, wishes, text and back. Own kernels through it.
+ * plain_graph.h - a graph computed in f64, straightforwardly, by the words of train/cuda/door.h: it
+ * walks N,C,H,W whatever lies how in memory. And a graph on the simulated device beside it, each of
+ * its engines held against that.
  */
+#ifndef TESTS_CUDA_PLAIN_GRAPH_H
+#define TESTS_CUDA_PLAIN_GRAPH_H
+
 #include "common/mem.h"
 #include "common/rng.h"
-#include "kernels/kernels.h"
 #include "tests/cuda/sim/sim.h"
 #include "tests/cuda/sketch.h"
 #include "tests/test.h"
-#include "train/cuda/devices.h"
 
 /* ---- types, by arithmetic ---- */
 
 /* X to BITS significant bits, with LOWEST the exponent below which they become fewer. */
-static double to_bits_of(double x, int bits, int lowest)
+static inline double to_bits_of(double x, int bits, int lowest)
 {
     if (x == 0 || !isfinite(x))
         return x;
@@ -23,7 +23,7 @@ static double to_bits_of(double x, int bits, int lowest)
     return ldexp(nearbyint(ldexp(x, bits - 1 - exponent)), exponent - bits + 1);
 }
 
-static double round_to(enum door_type type, double x)
+static inline double round_to(enum door_type type, double x)
 {
     double half = to_bits_of(x, 11, -14);
     switch (type) {
@@ -40,7 +40,7 @@ static double round_to(enum door_type type, double x)
     }
 }
 
-static double read_at(enum door_type type, const void *memory, int64_t at)
+static inline double read_at(enum door_type type, const void *memory, int64_t at)
 {
     const uint16_t half =
         ((const uint16_t *)memory)[type == DOOR_F16 || type == DOOR_BF16 ? at : 0];
@@ -64,7 +64,7 @@ static double read_at(enum door_type type, const void *memory, int64_t at)
 }
 
 /* X must be a value of the type. */
-static void write_at(enum door_type type, void *memory, int64_t at, double x)
+static inline void write_at(enum door_type type, void *memory, int64_t at, double x)
 {
     float f = (float)x;
     uint32_t bits;
@@ -104,7 +104,7 @@ struct plain {
     double *at;   /* dense, in the order of dims */
 };
 
-static struct plain plain_of(const struct door_tensor *t)
+static inline struct plain plain_of(const struct door_tensor *t)
 {
     struct plain p = {
         t, {1, 1, 1, 1},
@@ -116,13 +116,13 @@ static struct plain plain_of(const struct door_tensor *t)
     return p;
 }
 
-static int64_t count_of(const struct plain *p)
+static inline int64_t count_of(const struct plain *p)
 {
     return p->d[0] * p->d[1] * p->d[2] * p->d[3];
 }
 
 /* Broadcast along dims of 1. */
-static double *value(const struct plain *p, int64_t a, int64_t b, int64_t c, int64_t d)
+static inline double *value(const struct plain *p, int64_t a, int64_t b, int64_t c, int64_t d)
 {
     const int64_t i[4] = {p->d[0] > 1 ? a : 0, p->d[1] > 1 ? b : 0, p->d[2] > 1 ? c : 0,
                           p->d[3] > 1 ? d : 0};
@@ -130,7 +130,7 @@ static double *value(const struct plain *p, int64_t a, int64_t b, int64_t c, int
 }
 
 /* Index K of the dense order as the place in memory. */
-static int64_t place(const struct plain *p, int64_t k)
+static inline int64_t place(const struct plain *p, int64_t k)
 {
     int64_t at = 0;
     for (int i = 3; i >= 0; i--) {
@@ -152,7 +152,7 @@ struct plain_run {
                 for (int64_t w = 0; w < (p)->d[3]; w++)
 
 /* All three: each triple of x, w and y that belongs together adds to the one that is out. */
-static void plain_conv(struct plain_run *run)
+static inline void plain_conv(struct plain_run *run)
 {
     const struct door_node *node = run->node;
     struct plain *x = run->r[DOOR_X] ? run->r[DOOR_X] : run->r[DOOR_DX];
@@ -181,7 +181,7 @@ static void plain_conv(struct plain_run *run)
     }
 }
 
-static void plain_pointwise(struct plain_run *run)
+static inline void plain_pointwise(struct plain_run *run)
 {
     bool back = run->node->pointwise == DOOR_RELU_BWD;
     struct plain *y = run->r[back ? DOOR_DX : DOOR_Y], *b = run->r[back ? DOOR_DY : DOOR_B];
@@ -201,8 +201,8 @@ struct channel {
     double m, x, xx, dy, dyxhat;
 };
 
-static struct channel channel_sums(struct plain_run *run, int64_t channel, double mean,
-                                   double invstd)
+static inline struct channel channel_sums(struct plain_run *run, int64_t channel, double mean,
+                                          double invstd)
 {
     struct channel s = {0, 0, 0, 0, 0};
     EACH(run->r[DOOR_X])
@@ -220,14 +220,14 @@ static struct channel channel_sums(struct plain_run *run, int64_t channel, doubl
     return s;
 }
 
-static double *at_channel(struct plain_run *run, enum door_role role, int64_t c)
+static inline double *at_channel(struct plain_run *run, enum door_role role, int64_t c)
 {
     static double nothing;
     return run->r[role] ? value(run->r[role], 0, c, 0, 0) : &nothing;
 }
 
-static void plain_statistics(struct plain_run *run, int64_t c, double mean, double variance,
-                             double m)
+static inline void plain_statistics(struct plain_run *run, int64_t c, double mean, double variance,
+                                    double m)
 {
     double momentum = *at_channel(run, DOOR_MOMENTUM, 0);
     *at_channel(run, DOOR_MEAN, c) = mean;
@@ -239,7 +239,7 @@ static void plain_statistics(struct plain_run *run, int64_t c, double mean, doub
         momentum * variance * m / (m - 1);
 }
 
-static void plain_norm(struct plain_run *run)
+static inline void plain_norm(struct plain_run *run)
 {
     struct plain *x = run->r[DOOR_X];
     for (int64_t c = 0; c < (x ? x->d[1] : run->r[DOOR_SUM]->d[1]); c++) {
@@ -277,7 +277,7 @@ static void plain_norm(struct plain_run *run)
     }
 }
 
-static void plain_pool(struct plain_run *run)
+static inline void plain_pool(struct plain_run *run)
 {
     const struct door_node *node = run->node;
     const bool forward = node->kind == DOOR_RESAMPLE_FORWARD, max = node->resample == DOOR_MAX;
@@ -312,7 +312,7 @@ static void plain_pool(struct plain_run *run)
     }
 }
 
-static void plain_node(struct plain_run *run)
+static inline void plain_node(struct plain_run *run)
 {
     struct plain *x = run->r[DOOR_X], *y = run->r[DOOR_Y];
     switch (run->node->kind) {
@@ -368,7 +368,7 @@ static struct door *door;
 static struct door_stream *stream;
 static struct rng rng;
 
-static bool begin(void)
+static inline bool begin(void)
 {
     rng_init(&rng, 20, RNG_TEST, 0, 0);
     CHECK_INT(door_open(&door, 0), 0);
@@ -376,7 +376,7 @@ static bool begin(void)
     return door != NULL && stream != NULL;
 }
 
-static void end(void)
+static inline void end(void)
 {
     door_stream_close(door, stream);
     door_close(door);
@@ -391,7 +391,7 @@ struct seat {
     bool output;
 };
 
-static enum door_role first_role(const struct door_graph *g, int64_t uid, bool *output)
+static inline enum door_role first_role(const struct door_graph *g, int64_t uid, bool *output)
 {
     static const bool outputs[DOOR_ROLES] = {[DOOR_Y] = true,
                                              [DOOR_DX] = true,
@@ -421,7 +421,7 @@ static enum door_role first_role(const struct door_graph *g, int64_t uid, bool *
 }
 
 /* A place of the window that lies in the picture. */
-static double valid_place(const struct door_graph *g, const struct plain *p, int64_t k)
+static inline double valid_place(const struct door_graph *g, const struct plain *p, int64_t k)
 {
     const struct door_node *n = &g->nodes[0];
     const struct door_tensor *dx = door_graph_tensor(g, n->uids[DOOR_DX]);
@@ -435,7 +435,7 @@ static double valid_place(const struct door_graph *g, const struct plain *p, int
     }
 }
 
-static void fill_seat(const struct door_graph *g, struct seat *s)
+static inline void fill_seat(const struct door_graph *g, struct seat *s)
 {
     const struct door_tensor *t = s->plain.t;
     enum door_role role = first_role(g, t->uid, &s->output);
@@ -461,7 +461,7 @@ static void fill_seat(const struct door_graph *g, struct seat *s)
     }
 }
 
-static void seats_open(const struct door_graph *g, struct seat *seats)
+static inline void seats_open(const struct door_graph *g, struct seat *seats)
 {
     for (int i = 0; i < g->tensor_count; i++) {
         const struct door_tensor *t = &g->tensors[i];
@@ -480,7 +480,7 @@ static void seats_open(const struct door_graph *g, struct seat *seats)
     CHECK_INT(door_stream_sync(door, stream), 0);
 }
 
-static void seats_close(const struct door_graph *g, struct seat *seats)
+static inline void seats_close(const struct door_graph *g, struct seat *seats)
 {
     for (int i = 0; i < g->tensor_count; i++) {
         door_free(door, seats[i].device);
@@ -489,7 +489,7 @@ static void seats_close(const struct door_graph *g, struct seat *seats)
     }
 }
 
-static void compute_plainly(const struct door_graph *g, struct seat *seats)
+static inline void compute_plainly(const struct door_graph *g, struct seat *seats)
 {
     for (int i = 0; i < g->node_count; i++) {
         struct plain_run run = {.node = &g->nodes[i]};
@@ -500,7 +500,7 @@ static void compute_plainly(const struct door_graph *g, struct seat *seats)
         plain_node(&run);
         /* A tensor that a later node reads is a value of its type by then. */
         for (int role = 0; role < DOOR_ROLES; role++) {
-            bool output;
+            bool output = false;
             if (!run.r[role])
                 continue;
             first_role(g, run.r[role]->t->uid, &output);
@@ -510,7 +510,7 @@ static void compute_plainly(const struct door_graph *g, struct seat *seats)
     }
 }
 
-static int run_plan(const struct door_graph *g, struct seat *seats, struct door_plan *plan)
+static inline int run_plan(const struct door_graph *g, struct seat *seats, struct door_plan *plan)
 {
     struct door_pointer pointers[DOOR_MAX_TENSORS];
     size_t bytes = door_plan_info(plan)->workspace_bytes;
@@ -536,7 +536,7 @@ static int run_plan(const struct door_graph *g, struct seat *seats, struct door_
 }
 
 /* The largest error of an output, against the sizes of its values. */
-static double compare(const struct door_graph *g, const struct seat *seats)
+static inline double compare(const struct door_graph *g, const struct seat *seats)
 {
     double worst = 0;
     for (int i = 0; i < g->tensor_count; i++) {
@@ -555,7 +555,7 @@ static double compare(const struct door_graph *g, const struct seat *seats)
     return worst;
 }
 
-static double tolerance_of(const struct door_graph *g, const struct door_plan_info *info)
+static inline double tolerance_of(const struct door_graph *g, const struct door_plan_info *info)
 {
     enum door_type type = DOOR_F32;
     bool product = false;
@@ -571,7 +571,7 @@ static double tolerance_of(const struct door_graph *g, const struct door_plan_in
 }
 
 /* All its engines against the plain computation. */
-static void check_graph(const struct door_graph *g)
+static inline void check_graph(const struct door_graph *g)
 {
     const struct door_wish wish = {(size_t)1 << 20, false, DOOR_CORES_PREFER};
     struct seat seats[DOOR_MAX_TENSORS];
@@ -596,17 +596,7 @@ static void check_graph(const struct door_graph *g)
     seats_close(g, seats);
 }
 
-/* ---- other places in memory ---- */
-
-/* N,C,H,W order with gaps: a row of pixels takes one element more, a channel three more. */
-static void turn(struct sketch *s, int64_t uid)
-{
-    struct door_tensor *t = &s->tensors[uid - 1];
-    t->strides[3] = 1;
-    t->strides[2] = t->dims[3] + 1;
-    t->strides[1] = t->strides[2] * t->dims[2] + 3;
-    t->strides[0] = t->strides[1] * t->dims[1] + 5;
-}
+/* ---- shapes ---- */
 
 static const enum door_type types[] = {DOOR_F32, DOOR_F16, DOOR_BF16};
 static const struct sketch_conv shapes[] = {
@@ -617,364 +607,4 @@ static const struct sketch_conv shapes[] = {
     {2, 70, 4,  4,  33, 1, 2, DOOR_F32},
 };
 
-static void test_convolutions(void)
-{
-    struct sketch s;
-    if (!begin())
-        return;
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        for (int kind = DOOR_CONV_FORWARD; kind <= DOOR_CONV_BACKWARD_FILTER; kind++) {
-            for (int type = 0; type < 3; type++) {
-                struct sketch_conv conv = shapes[i];
-                conv.type = types[type];
-                sketch_convolution(&s, (enum door_kind)kind, &conv);
-                check_graph(&s.graph);
-                for (int64_t uid = 1; uid <= 3 && i < 3; uid++) {
-                    turn(&s, uid);
-                    check_graph(&s.graph);
-                }
-            }
-        }
-    }
-    /* dilated, padded on one side only, another stride each way; f32 weights' gradient */
-    for (int kind = DOOR_CONV_FORWARD; kind <= DOOR_CONV_BACKWARD_FILTER; kind++) {
-        struct sketch_conv conv = {2, 6, 11, 10, 5, 3, 1, DOOR_BF16};
-        sketch_convolution(&s, (enum door_kind)kind, &conv);
-        s.nodes[0].dilation[0] = 2;
-        s.nodes[0].pre_padding[0] = 0;
-        s.nodes[0].post_padding[1] = 3;
-        s.nodes[0].stride[1] = 2;
-        s.tensors[2].dims[2] = 11 + 1 - 4;
-        s.tensors[2].dims[3] = (10 + 1 + 3 - 3) / 2 + 1;
-        turn(&s, 3);
-        if (kind == DOOR_CONV_BACKWARD_FILTER)
-            s.tensors[1].type = DOOR_F32;
-        check_graph(&s.graph);
-    }
-    end();
-}
-
-static void test_norms(void)
-{
-    struct sketch s;
-    if (!begin())
-        return;
-    sim_set_all_plans(true);
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        for (int type = 0; type < 3; type++) {
-            struct sketch_conv conv = shapes[i];
-            conv.type = types[type];
-            sketch_norm_forward(&s, &conv);
-            check_graph(&s.graph);
-            turn(&s, s.nodes[0].uids[DOOR_X]);
-            check_graph(&s.graph);
-            sketch_norm_backward(&s, &conv);
-            check_graph(&s.graph);
-            sketch_conv_stats(&s, &conv);
-            check_graph(&s.graph);
-            sketch_fused_filter(&s, &conv);
-            check_graph(&s.graph);
-        }
-    }
-    sim_set_all_plans(false);
-    end();
-}
-
-/* BN finalize; BN's backward weights; normalisation by given statistics. */
-static void test_norm_parts(void)
-{
-    struct sketch s;
-    if (!begin())
-        return;
-    sim_set_all_plans(true);
-    sketch_open(&s, "bn finalize");
-    struct door_node *node = sketch_node(&s, DOOR_BN_FINALIZE);
-    static const enum door_role channels[] = {DOOR_SUM,
-                                              DOOR_SQSUM,
-                                              DOOR_SCALE,
-                                              DOOR_BIAS,
-                                              DOOR_RUNNING_MEAN_IN,
-                                              DOOR_MEAN,
-                                              DOOR_INVSTD,
-                                              DOOR_RUNNING_VAR_IN,
-                                              DOOR_RUNNING_MEAN_OUT,
-                                              DOOR_RUNNING_VAR_OUT,
-                                              DOOR_EQ_SCALE,
-                                              DOOR_EQ_BIAS};
-    for (size_t i = 0; i < sizeof channels / sizeof *channels; i++)
-        node->uids[channels[i]] = sketch_channels(&s, DOOR_F32, 19);
-    node->uids[DOOR_COUNT] = sketch_tensor(&s, DOOR_I64, 1, 1, 1, 1, BY_VALUE);
-    node->uids[DOOR_EPSILON] = sketch_tensor(&s, DOOR_F32, 1, 1, 1, 1, BY_VALUE);
-    node->uids[DOOR_MOMENTUM] = sketch_tensor(&s, DOOR_F32, 1, 1, 1, 1, BY_VALUE);
-    check_graph(&s.graph);
-
-    static const enum door_role weights[] = {DOOR_MEAN,    DOOR_INVSTD,    DOOR_SCALE,
-                                             DOOR_DSCALE,  DOOR_DBIAS,     DOOR_EQ_DY_SCALE,
-                                             DOOR_EQ_BIAS, DOOR_EQ_X_SCALE};
-    sketch_open(&s, "bn backward weights");
-    node = sketch_node(&s, DOOR_BN_BACKWARD_WEIGHTS);
-    node->uids[DOOR_X] = sketch_tensor(&s, DOOR_F16, 2, 19, 5, 3, REAL);
-    node->uids[DOOR_DY] = sketch_tensor(&s, DOOR_F16, 2, 19, 5, 3, REAL);
-    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
-        node->uids[weights[i]] = sketch_channels(&s, DOOR_F32, 19);
-    check_graph(&s.graph);
-
-    sketch_open(&s, "norm by given statistics > relu backward");
-    node = sketch_node(&s, DOOR_NORM_FORWARD);
-    node->uids[DOOR_X] = sketch_tensor(&s, DOOR_BF16, 2, 19, 5, 3, REAL);
-    node->uids[DOOR_Y] = sketch_tensor(&s, DOOR_F32, 2, 19, 5, 3, VIRTUAL);
-    node->uids[DOOR_MEAN] = sketch_channels(&s, DOOR_F32, 19);
-    node->uids[DOOR_INVSTD] = sketch_channels(&s, DOOR_F32, 19);
-    node->uids[DOOR_SCALE] = sketch_channels(&s, DOOR_F32, 19);
-    node->uids[DOOR_BIAS] = sketch_channels(&s, DOOR_F32, 19);
-    node = sketch_node(&s, DOOR_POINTWISE);
-    node->pointwise = DOOR_RELU_BWD;
-    node->uids[DOOR_X] = 2;
-    node->uids[DOOR_DY] = sketch_tensor(&s, DOOR_BF16, 2, 19, 5, 3, REAL);
-    node->uids[DOOR_DX] = sketch_tensor(&s, DOOR_BF16, 2, 19, 5, 3, REAL);
-    check_graph(&s.graph);
-    sim_set_all_plans(false);
-    end();
-}
-
-static void test_pools(void)
-{
-    struct sketch s;
-    if (!begin())
-        return;
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        for (int type = 0; type < 3; type++) {
-            struct sketch_conv conv = shapes[i];
-            conv.type = types[type];
-            sketch_max_pool(&s, DOOR_RESAMPLE_FORWARD, &conv);
-            check_graph(&s.graph);
-            sketch_max_pool(&s, DOOR_RESAMPLE_BACKWARD, &conv);
-            check_graph(&s.graph);
-            for (int kind = DOOR_RESAMPLE_FORWARD; kind <= DOOR_RESAMPLE_BACKWARD; kind++) {
-                sketch_max_pool(&s, (enum door_kind)kind, &conv);
-                s.nodes[0].resample = DOOR_AVERAGE;
-                s.nodes[0].uids[DOOR_INDEX] = 0;
-                s.graph.tensor_count--;
-                check_graph(&s.graph);
-            }
-        }
-    }
-    end();
-}
-
-static void test_pointwise_and_sums(void)
-{
-    struct sketch s;
-    if (!begin())
-        return;
-    for (int mode = DOOR_ADD; mode <= DOOR_IDENTITY; mode++) {
-        if (mode == DOOR_RELU_BWD)
-            continue;
-        for (int type = 0; type < 3; type++) {
-            bool one = mode == DOOR_RELU_FWD || mode == DOOR_IDENTITY;
-            sketch_open(&s, "pointwise");
-            int64_t x = sketch_tensor(&s, types[type], 2, 13, 3, 5, REAL);
-            int64_t b = one ? 0 : sketch_channels(&s, types[type], 13);
-            enum door_type out = mode == DOOR_CMP_GT ? DOOR_BOOL : types[(type + 1) % 3];
-            sketch_pointwise(&s, (enum door_pointwise)mode, x, b, out, REAL);
-            check_graph(&s.graph);
-            turn(&s, s.graph.tensor_count);
-            check_graph(&s.graph);
-        }
-    }
-    sketch_open(&s, "sums over n, h and w");
-    struct door_node *node = sketch_node(&s, DOOR_REDUCTION);
-    node->uids[DOOR_X] = sketch_tensor(&s, DOOR_BF16, 3, 21, 4, 5, REAL);
-    node->uids[DOOR_Y] = sketch_channels(&s, DOOR_F32, 21);
-    check_graph(&s.graph);
-    end();
-}
-
-static void test_matrices(void)
-{
-    struct sketch s;
-    if (!begin())
-        return;
-    for (int type = 0; type < 3; type++) {
-        struct sketch_conv conv = {.n = 7, .c = 130, .k = 37, .type = types[type]};
-        sketch_linear(&s, &conv);
-        check_graph(&s.graph);
-        s.tensors[0].strides[1] = 1;
-        s.tensors[0].strides[2] = 9; /* turned, with a gap */
-        s.tensors[0].strides[0] = 9 * 130;
-        check_graph(&s.graph);
-    }
-    end();
-}
-
-/* ---- plans ---- */
-
-static void test_wishes(void)
-{
-    struct sketch s;
-    struct door_plan *plans[16];
-    struct door_wish wish = {(size_t)1 << 20, true, DOOR_CORES_PREFER};
-    const struct sketch_conv conv = shapes[0];
-    int count;
-    if (!begin())
-        return;
-    sketch_convolution(&s, DOOR_CONV_FORWARD, &conv);
-    CHECK_INT(door_plans_open(door, &s.graph, &wish, 16, plans, &count), 0);
-    for (int i = 0; i < count; i++) {
-        CHECK(door_plan_info(plans[i])->deterministic);
-        door_plan_close(door, plans[i]);
-    }
-    wish = (struct door_wish){1 << 20, false, DOOR_CORES_NEVER};
-    CHECK_INT(door_plans_open(door, &s.graph, &wish, 16, plans, &count), 0);
-    for (int i = 0; i < count; i++) {
-        CHECK(!door_plan_info(plans[i])->tensor_cores);
-        door_plan_close(door, plans[i]);
-    }
-    CHECK_INT(door_plans_open(door, &s.graph, &wish, 1, plans, &count), 0);
-    CHECK_INT(count, 1);
-    door_plan_close(door, plans[0]);
-    wish = (struct door_wish){130, false, DOOR_CORES_PREFER};
-    CHECK_INT(door_plans_open(door, &s.graph, &wish, 16, plans, &count), -ERR_DEVICE);
-    CHECK_HAS(err_text(), "the cap on its workspace");
-    /* no plan in bf16, as with cuDNN */
-    struct sketch_conv bf16 = conv;
-    bf16.type = DOOR_BF16;
-    wish.workspace_cap = 1 << 20;
-    sketch_fused_filter(&s, &bf16);
-    CHECK_INT(door_plans_open(door, &s.graph, &wish, 16, plans, &count), -ERR_DEVICE);
-    CHECK_HAS(err_text(), "matcher_casted == nullptr");
-    s.tensors[2].dims[1]++;
-    CHECK_INT(door_plans_open(door, &s.graph, &wish, 16, plans, &count), -ERR_FAULT);
-    end();
-}
-
-/* The engine that is not deterministic gives other bytes on the second run, the others the same. */
-static void test_determinism(void)
-{
-    const struct door_wish wish = {(size_t)1 << 20, false, DOOR_CORES_PREFER};
-    struct sketch_conv conv = {4, 64, 8, 8, 16, 3, 1, DOOR_F32};
-    struct seat seats[DOOR_MAX_TENSORS];
-    struct door_plan *plans[16];
-    struct sketch s;
-    int count;
-    if (!begin())
-        return;
-    sketch_convolution(&s, DOOR_CONV_FORWARD, &conv);
-    CHECK_INT(door_plans_open(door, &s.graph, &wish, 16, plans, &count), 0);
-    seats_open(&s.graph, seats);
-    void *first = mem_array(seats[2].bytes, 1, "bytes");
-    for (int i = 0; i < count; i++) {
-        CHECK_INT(run_plan(&s.graph, seats, plans[i]), 0);
-        memcpy(first, seats[2].host, seats[2].bytes);
-        CHECK_INT(run_plan(&s.graph, seats, plans[i]), 0);
-        CHECK_INT(memcmp(first, seats[2].host, seats[2].bytes) == 0,
-                  door_plan_info(plans[i])->deterministic);
-        door_plan_close(door, plans[i]);
-    }
-    mem_free(first);
-    seats_close(&s.graph, seats);
-    end();
-}
-
-static void test_saved_plans(void)
-{
-    const struct door_wish wish = {(size_t)1 << 20, false, DOOR_CORES_PREFER};
-    struct door_plan *plans[16], *again = NULL;
-    struct door *absent;
-    struct sketch s, other;
-    char *text;
-    int count;
-    if (!begin())
-        return;
-    sketch_convolution(&s, DOOR_CONV_FORWARD, &shapes[0]);
-    sketch_convolution(&other, DOOR_CONV_FORWARD, &shapes[1]);
-    CHECK_INT(door_plans_open(door, &s.graph, &wish, 16, plans, &count), 0);
-    for (int i = 0; i < count; i++) {
-        CHECK_INT(door_plan_save(door, plans[i], &text), 0);
-        CHECK_INT(door_plan_load(door, &s.graph, text, &again), 0);
-        CHECK_TEXT(door_plan_info(again)->engine, door_plan_info(plans[i])->engine);
-        CHECK_INT(door_plan_info(again)->workspace_bytes,
-                  door_plan_info(plans[i])->workspace_bytes);
-        door_plan_close(door, again);
-        CHECK_INT(door_plan_load(door, &other.graph, text, &again), -ERR_MISMATCH);
-        CHECK_INT(door_open_absent(&absent, devices_find("a100")), 0);
-        CHECK_INT(door_plan_load(absent, &s.graph, text, &again), -ERR_MISMATCH);
-        door_close(absent);
-        text[20]++;
-        CHECK_INT(door_plan_load(door, &s.graph, text, &again), -ERR_MISMATCH);
-        mem_free(text);
-        door_plan_close(door, plans[i]);
-    }
-    end();
-}
-
-static void test_absent(void)
-{
-    const struct door_wish wish = {(size_t)1 << 20, false, DOOR_CORES_PREFER};
-    struct door_plan *plan;
-    struct door_stream *none;
-    struct door *absent;
-    struct sketch s;
-    void *memory;
-    int count;
-    CHECK_INT(door_open_absent(&absent, devices_find("h100")), 0);
-    CHECK_INT(door_properties(absent)->sm, 90);
-    CHECK_INT(door_properties(absent)->index, -1);
-    CHECK_INT(door_alloc(absent, 8, "memory", &memory), -ERR_FAULT);
-    CHECK_INT(door_stream_open(absent, &none), -ERR_FAULT);
-    sketch_norm_forward(&s, &shapes[0]);
-    CHECK_INT(door_plans_open(absent, &s.graph, &wish, 1, &plan, &count), 0);
-    CHECK(door_plan_info(plan)->workspace_bytes % 2 == 1);
-    door_plan_close(absent, plan);
-    door_close(absent);
-    CHECK_TEXT(sim_take_fault(), "");
-}
-
-/* ---- own kernels ---- */
-
-/* Queued like everything else: the sum of two arrays that are uploaded just before. */
-static void test_kernels(void)
-{
-    enum { COUNT = 1000 };
-    float *host;
-    void *memory;
-    if (!begin())
-        return;
-    CHECK_INT(door_host_alloc(door, 3 * COUNT * sizeof(float), "three arrays", (void **)&host), 0);
-    CHECK_INT(door_alloc(door, 3 * COUNT * sizeof(float), "three arrays", &memory), 0);
-    float *device = memory;
-    for (int i = 0; i < 2 * COUNT; i++)
-        host[i] = (float)i;
-    CHECK_INT(door_copy(door, stream, DOOR_IN, device, host, 2 * COUNT * sizeof(float)), 0);
-    CHECK_INT(kernel_sum(stream, KERNEL_F32, COUNT, device, device + COUNT, device + 2 * COUNT), 0);
-    CHECK_INT(door_copy(door, stream, DOOR_OUT, host + 2 * COUNT, device + 2 * COUNT,
-                        COUNT * sizeof(float)),
-              0);
-    CHECK(isnan(host[2 * COUNT]) || host[2 * COUNT] == COUNT);
-    CHECK_INT(door_stream_sync(door, stream), 0);
-    for (int i = 0; i < COUNT; i++)
-        CHECK_CLOSE(host[2 * COUNT + i], 2 * i + COUNT, 0);
-    /* a sum in place, and one that overlaps by halves */
-    CHECK_INT(kernel_sum(stream, KERNEL_F32, COUNT, device, device + COUNT, device), 0);
-    CHECK_INT(kernel_sum(stream, KERNEL_F32, COUNT, device, device + COUNT, device + 500), 719);
-    CHECK_HAS(sim_take_fault(), "kernel_sum: out and a share memory");
-    CHECK_INT(door_stream_sync(door, stream), 0);
-    door_free(door, memory);
-    door_host_free(door, host);
-    end();
-}
-
-static const struct test tests[] = {
-    {"convolutions",       test_convolutions      },
-    {"norms",              test_norms             },
-    {"norm_parts",         test_norm_parts        },
-    {"pools",              test_pools             },
-    {"pointwise_and_sums", test_pointwise_and_sums},
-    {"matrices",           test_matrices          },
-    {"wishes",             test_wishes            },
-    {"determinism",        test_determinism       },
-    {"saved_plans",        test_saved_plans       },
-    {"absent",             test_absent            },
-    {"kernels",            test_kernels           },
-};
-TEST_MAIN(tests)
+#endif
