@@ -7,19 +7,7 @@ cd "$(dirname "$0")/../.." || exit 1
 failures=0
 fail() { echo "FAIL $*"; failures=$((failures + 1)); }
 
-if grep -qs '^WITH_CUDA:[A-Z]*=OFF' "${1:-build}/CMakeCache.txt"; then
-    echo "skipped: built with -DWITH_CUDA=OFF"
-    exit 77
-fi
-cached=$(sed -n 's/^CUDA_INCLUDE:[A-Z]*=//p' "${1:-build}/CMakeCache.txt" 2>/dev/null)
-include=
-for folder in "$cached" "${CUDA_HOME:-/usr/local/cuda}/include"; do
-    [ -z "$include" ] && [ -n "$folder" ] && [ -e "$folder/cuda_bf16.h" ] && include=$folder
-done
-[ -n "$include" ] || { echo "skipped: cuda_bf16.h was not found (the headers of the CUDA toolkit)"; exit 77; }
-command -v g++ >/dev/null || { echo "skipped: no g++"; exit 77; }
-work=$(mktemp -d "${TMPDIR:-/tmp}/kernels-XXXXXX") || exit 1
-trap 'rm -rf "$work"' EXIT
+. tests/cuda/headers.sh
 
 kernels=(augment loss norm pool update)
 warnings=(-Wall -Wextra -Werror -Wno-format-truncation)

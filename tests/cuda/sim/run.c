@@ -26,6 +26,8 @@ static int (*const kinds[DOOR_KINDS])(const struct sim_run *run) = {
     [DOOR_REDUCTION] = sim_reduction,
 };
 
+/* As seeded_writes of train/cuda/seeded.c says it, written a second time on purpose: the simulated
+ * device goes by the words of door.h and takes nothing from the backend that it tests. */
 bool sim_is_output(const struct door_node *node, int role)
 {
     switch (role) {
