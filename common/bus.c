@@ -1,6 +1,7 @@
 #include "common/bus.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -11,10 +12,13 @@
 #include "common/err.h"
 
 /* A signal handler can reach nothing but globals. The list changes under the lock, and is read by
- * the handler without it: a map is complete before it is linked in. */
+ * the handler without it: a map is complete before it is linked in, and none that was taken out is
+ * given back to its owner while a handler may stand on it. */
 static _Atomic(struct bus_map *) first;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static const char *program_name;
+static atomic_int handling;
+static atomic_flag told = ATOMIC_FLAG_INIT;
 
 static struct iovec piece(const char *text)
 {
@@ -26,10 +30,13 @@ static void handle(int number, siginfo_t *info, void *context)
 {
     uintptr_t at = (uintptr_t)info->si_addr;
     (void)context;
+    atomic_fetch_add(&handling, 1);
     for (const struct bus_map *map = atomic_load(&first); map; map = map->next) {
         uintptr_t start = (uintptr_t)map->start;
         if (at < start || at - start >= map->size)
             continue;
+        while (atomic_flag_test_and_set(&told))
+            pause(); /* another thread met the same end, and takes the process with it */
         const struct iovec line[] = {
             piece(program_name),
             piece(": error: "),
@@ -43,6 +50,7 @@ static void handle(int number, siginfo_t *info, void *context)
     }
     /* Not ours: the instruction is tried again, and ends the process. */
     signal(number, SIG_DFL);
+    atomic_fetch_sub(&handling, 1);
 }
 
 void bus_catch(const char *program)
@@ -75,4 +83,6 @@ void bus_release(struct bus_map *map)
             before->next = map->next;
     }
     pthread_mutex_unlock(&lock);
+    while (atomic_load(&handling))
+        sched_yield();
 }

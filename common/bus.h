@@ -14,12 +14,13 @@ struct bus_map {
     const char *path;
     const void *start; /* NULL: not watched */
     size_t size;
-    struct bus_map *next; /* bus.c's */
+    struct bus_map *_Atomic next; /* bus.c's */
 };
 
 /* From here on, for the whole process. PROGRAM is for the line: "prep". */
 void bus_catch(const char *program);
-/* Any thread; without bus_catch they change nothing. A map that is not watched is fine. */
+/* Any thread; without bus_catch they change nothing. A map that is not watched is fine. While a
+ * signal is handled, bus_release waits: for the end of the process, mostly. */
 void bus_watch(struct bus_map *map);
 void bus_release(struct bus_map *map);
 

@@ -10,6 +10,7 @@
 #include "common/bus.h"
 #include "common/digest.h"
 #include "common/pages.h"
+#include "common/work.h"
 #include "tests/shard_rig.h"
 
 /* A shard of every kind of page: two levels of tree, values in leaves, of one page and of several.
@@ -464,14 +465,91 @@ static void test_cut_while_open(void)
     }
 }
 
+/* Three threads read the first of two files until it shrinks, one opens and closes the second. */
+struct readers {
+    const char *path, *other;
+    const struct shard_facts *facts;
+    struct shard *shard;
+};
+
+static int read_forever(void *argument)
+{
+    struct readers *readers = argument;
+    struct record record;
+    for (;;)
+        shard_get(readers->shard, 5, true, &record);
+    return 0;
+}
+
+static int open_forever(void *argument)
+{
+    struct readers *readers = argument;
+    struct shard *shard;
+    for (;;) {
+        if (shard_open(&shard, readers->other, readers->facts->records, readers->facts->bytes,
+                       CLASSES))
+            _exit(99);
+        shard_close(shard);
+    }
+    return 0;
+}
+
+__attribute__((noreturn)) static void shrink_among_threads(struct readers *readers)
+{
+    struct work_crew *crew;
+    bus_catch("test");
+    if (shard_open(&readers->shard, readers->path, readers->facts->records, readers->facts->bytes,
+                   CLASSES) ||
+        work_crew_open(&crew, NULL, NULL))
+        _exit(99);
+    for (int i = 0; i < 3; i++)
+        if (work_crew_start(crew, "read", read_forever, readers))
+            _exit(99);
+    if (work_crew_start(crew, "open", open_forever, readers))
+        _exit(99);
+    usleep(5000);
+    if (truncate(readers->path, 4096))
+        _exit(99);
+    sleep(10);
+    _exit(98);
+}
+
+/* All of them meet the end of the file at once: still one line. */
+static void test_cut_among_threads(void)
+{
+    struct shard_facts facts;
+    struct readers readers = {shard_path("cut.mdb"), shard_path("stays.mdb"), &facts, NULL};
+    CHECK_INT(write_plan(&small, readers.other, &facts), 0);
+    for (int i = 0; i < 20; i++) {
+        int said[2], status = 0;
+        char text[4096] = "";
+        CHECK_INT(write_plan(&small, readers.path, &facts), 0);
+        CHECK_INT(pipe(said), 0);
+        fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            dup2(said[1], STDERR_FILENO);
+            shrink_among_threads(&readers);
+        }
+        close(said[1]);
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        CHECK(read(said[0], text, sizeof text - 1) > 0);
+        close(said[0]);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == ERR_INPUT);
+        CHECK_HAS(text, "cut.mdb: it became shorter");
+        CHECK_TEXT(strchr(text, '\n'), "\n");
+    }
+}
+
 static const struct test tests[] = {
-    {"cut_short",     test_cut_short     },
-    {"cut_open",      test_cut_while_open},
-    {"damage",        test_damage        },
-    {"random_damage", test_random_damage },
-    {"lying_pages",   test_lying_pages   },
-    {"lying_records", test_lying_records },
-    {"other_files",   test_other_files   },
+    {"cut_short",         test_cut_short        },
+    {"cut_open",          test_cut_while_open   },
+    {"cut_among_threads", test_cut_among_threads},
+    {"damage",            test_damage           },
+    {"random_damage",     test_random_damage    },
+    {"lying_pages",       test_lying_pages      },
+    {"lying_records",     test_lying_records    },
+    {"other_files",       test_other_files      },
 };
 
 TEST_MAIN(tests)
