@@ -1,7 +1,7 @@
 """Logits of train eval against torchvision's, in f32, on every picture of fullsize/ and imagenette-160/val/: for random weights of 1,000 classes and for a
 network that train has trained here. By hand: it takes minutes to an hour.
 
-logits_table.py BUILD DATA [--every N] [ARCH ...]     prints a row as soon as it is known; resnet18, resnet50 and resnet152 where no ARCH is given;
+logits_table.py [--every N] BUILD DATA [ARCH ...]     prints a row as soon as it is known; resnet18, resnet50 and resnet152 where no ARCH is given;
                                                       of imagenette-160 only each N-th picture of a class
 
 Both sides read the JPEG files themselves: ours through prep pack, theirs through Pillow, Resize(256) and CenterCrop(224). A picture is a tie where our best two
