@@ -51,6 +51,8 @@ forget() { rm -rf "checkpoints/$1" "runs/$1"; }
 
 expect 0 sample "$build/prep" sample raw --classes 3 --train-per-class 54 --val-per-class 3 --seed 3
 expect 0 pack "$build/prep" pack raw/train train.lmdb --short-side 40
+expect 0 sample-val "$build/prep" sample raw-val --classes 3 --train-per-class 3 --seed 4
+expect 0 pack-val "$build/prep" pack raw-val/train val.lmdb --short-side 40
 
 echo "-- 20 steps against ref"
 expect 0 ref trained "$build/train_sim" --device ref --name ref &
@@ -101,7 +103,7 @@ forget other
 
 echo "-- $seeds schedules"
 # Seven in ten in f32, the rest in 16 bits: two batches an update in bf16, level (b) in fp16. The fourth update plays a
-# recording; all of a precision must give what its first seed gives.
+# recording; a validation with a short last batch ends it. All of a precision must give what its first seed gives.
 schedules() {
     local seed settings first last=
     for seed in $(seq 0 $((seeds - 1))); do
@@ -113,17 +115,18 @@ schedules() {
         echo "$seed $first $settings"
     done
 }
+all_losses() { grep -o '"loss": [^,}]*' "runs/$1/metrics.jsonl"; }
 run_seed() { # SEED FIRST PRECISION [OPTIONS...]
     local seed=$1 first=$2 name=seed-$1
     shift 2
-    SIM_SEED=$seed trained "$build/train_sim" --device cuda --deterministic --batch-size 4 --max-steps 4 --name "$name" \
-        --precision "$@" >"$name.out" 2>"$name.err" || fail "schedule $seed ($*): exit $?: $(tail -n 1 "$name.err")"
+    SIM_SEED=$seed trained "$build/train_sim" --val val.lmdb --device cuda --deterministic --batch-size 4 --max-steps 4 \
+        --name "$name" --precision "$@" >"$name.out" 2>"$name.err" || fail "schedule $seed ($*): exit $?: $(tail -n 1 "$name.err")"
     [ "$seed" -ne "$first" ] || return 0
-    cmp -s <(losses "seed-$first") <(losses "$name") || fail "schedule $seed ($*): other losses"
+    cmp -s <(all_losses "seed-$first") <(all_losses "$name") || fail "schedule $seed ($*): other losses"
     cmp -s checkpoints/{"seed-$first","$name"}/checkpoint.pth || fail "schedule $seed ($*): another checkpoint"
     forget "$name"
 }
-export -f run_seed trained losses forget fail
+export -f run_seed trained all_losses forget fail
 export build work
 schedules >schedules
 awk '$1 == $2' schedules | xargs -P 2 -L 1 bash -c 'run_seed "$@"' -
@@ -225,7 +228,7 @@ try_variant() { # SED FILE
     forget "$name"
     rm -rf "$name"
 }
-export -f try_variant command_of agree steady
+export -f try_variant command_of losses agree steady
 export source link
 [ -n "$link" ] && printf '%s\n' "$source"/tests/cuda/broken_sim/*.sed | xargs -P 2 -n 1 bash -c 'try_variant "$0"'
 failures=$(wc -l <"$work/failures" 2>/dev/null || echo 0)
