@@ -44,7 +44,7 @@ static void conv_release(struct op *op)
 /* Winograd's algorithm takes 4 x 4 pixels of out at once. It needs memory, which must be little
  * beside what the network needs anyway: a fixed amount, or some times the size of out. */
 #define WINOGRAD_PIXELS 4
-#define WINOGRAD_BYTES ((size_t)64 << 20)
+#define WINOGRAD_BYTES ((size_t)128 << 20)
 #define WINOGRAD_TIMES_OUT 8
 
 /* Half the time, and hardly less exact: 8e-7 instead of 3e-7 of the norm of the result. */
