@@ -116,12 +116,13 @@ int state_begin(struct state *state, struct position *out)
 {
     const struct model *model = state->model;
     *out = (struct position){.evaluated = !state->settings->first_validation, .best_epoch = -1};
+    /* Not in turns: a device's own threads go on spinning for a while after each transfer, on the
+     * cores that draw the next numbers. */
+    for (size_t i = 0; i < model->parameter_count; i++)
+        model_initialise(model, &model->parameters[i], (uint64_t)state->settings->seed,
+                         state->settings->zero_gamma, (float *)state->tensors[i].value);
     for (size_t i = 0; i < model->parameter_count; i++) {
-        const struct parameter *p = &model->parameters[i];
-        float *copy = (float *)state->tensors[i].value;
-        model_initialise(model, p, (uint64_t)state->settings->seed, state->settings->zero_gamma,
-                         copy);
-        int rc = net_set(state->net, NET_VALUE, p, copy);
+        int rc = net_set(state->net, NET_VALUE, &model->parameters[i], state->tensors[i].value);
         if (rc)
             return rc;
     }

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Our programs against their peers, both sides by turns in one run; prints one table.
 
-usage: bench.py BUILD DATA --python PYTHON [--pillow-simd PYTHON] [--rows NAME,...] [--rounds N] [--markdown]
+usage: bench.py BUILD DATA --python PYTHON [--pillow-simd PYTHON] [--rows NAME,...] [--rounds N] [--cpu-time]
 
 BUILD    a Release build; bf16 rows hold for the oneDNN that it was made with
 DATA     the shared pictures (fullsize/, imagenette-160/)
 PYTHON   an interpreter with torch, torchvision and Pillow; for --pillow-simd one with that in Pillow's place
 Every number is a median over rounds; the ratio is that of the medians, its spread the least and the largest ratio of one round.
+--cpu-time: for a machine that others use, too. Pictures a second of CPU time, of all threads and the system, times the number of
+cores; steps in milliseconds of CPU time in one thread that keeps to one core. Waiting does not count, a disk neither.
 """
 import argparse
 import json
@@ -37,15 +39,22 @@ def numbers(command, **environment):
     return [float(line) for line in lines if re.fullmatch(r"[0-9.]+", line)], peak
 
 
+def children_seconds():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 class Bench:
     def __init__(self, options):
         self.options = options
         self.build, self.data = pathlib.Path(options.build).resolve(), pathlib.Path(options.data).resolve()
         self.table = []
+        self.pin = ["taskset", "-c", "0"] if options.cpu_time else []
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir="/dev/shm"))
 
-    def peer(self, *arguments, python=None, **environment):
-        return numbers([python or self.options.python, HERE / "peers.py", *arguments], **environment)
+    def peer(self, *arguments, **environment):
+        pin = self.pin if arguments[0] == "step" else []
+        return numbers([*pin, self.options.python, HERE / "peers.py", *arguments], **environment)
 
     def add(self, what, ours, theirs, floor, unit, more_is_better, digits=0):
         """OURS and THEIRS: one number a round. FLOOR: of ours / theirs, or of ours where THEIRS is None."""
@@ -67,7 +76,7 @@ class Bench:
     def step(self, mode, arch, precision, floor, memory_floor=None, batch=16, size=224, classes=1000):
         ours, theirs, peaks, other_peaks = [], [], [], []
         for _ in range(self.options.rounds):
-            times, peak = numbers([self.build / "bench_step", "cpu", precision, mode, arch, batch, size, classes, 2, 5])
+            times, peak = numbers([*self.pin, self.build / "bench_step", "cpu", precision, mode, arch, batch, size, classes, 2, 5])
             ours.append(statistics.median(times))
             peaks.append(peak)
             times, peak = self.peer("step", mode, arch, precision, batch, size, classes, 3, 5, **MALLOC)
@@ -105,25 +114,39 @@ class Bench:
 
     def pack(self):
         tree, files = self.pictures(), self.work / "files"
-        ours, decode, pillow, simd = [], [], [], []
-        for _ in range(self.options.rounds):
-            out = self.work / "pack.lmdb"
+        out, count = self.work / "pack.lmdb", len(files.read_text().split("\n")) - 1
+
+        def prep():
             said = self.prep("pack", tree, out, "--jobs", THREADS)
-            ours.append(float(re.search(r"packed .*: ([0-9.]+) images/s", said)[1]))
             shutil.rmtree(out)
+            return float(re.search(r"packed .*: ([0-9.]+) images/s", said)[1])
+
+        def decode():
             with open(files) as names:
                 run = subprocess.run([self.build / "bench_decode", str(THREADS)], stdin=names, capture_output=True, text=True, check=True)
-            decode.append(float(run.stdout))
-            pillow += self.peer("pillow", THREADS, 256, files)[0]
-            if self.options.pillow_simd:
-                simd += self.peer("pillow", THREADS, 256, files, python=self.options.pillow_simd)[0]
-        self.add(f"pack {THREADS} jobs / libjpeg-turbo alone, images/s", ours, decode, 0.80, "/s", True)
-        self.add("pack / Pillow: decode + Resize(256)", ours, pillow, 1.5, "/s", True)
-        if simd:
-            self.add("pack / pillow-simd", ours, simd, 1.05, "/s", True)
+            return float(run.stdout)
+
+        def pillow(python):
+            run = subprocess.run([python, HERE / "peers.py", "pillow", str(THREADS), "256", files], capture_output=True, text=True, check=True)
+            return float(run.stdout)
+
+        sides = {"prep": prep, "decode": decode, "pillow": lambda: pillow(self.options.python)}
+        if self.options.pillow_simd:
+            sides["simd"] = lambda: pillow(self.options.pillow_simd)
+        rates = {name: [] for name in sides}
+        for _ in range(self.options.rounds):
+            for name, side in sides.items():
+                begin = children_seconds()
+                rate = side()
+                rates[name].append(count / (children_seconds() - begin) * THREADS if self.options.cpu_time else rate)
+        ours = rates["prep"]
+        self.add(f"pack {THREADS} jobs / libjpeg-turbo alone, images/s", ours, rates["decode"], 0.80, "/s", True)
+        self.add("pack / Pillow: decode + Resize(256)", ours, rates["pillow"], 1.5, "/s", True)
+        if self.options.pillow_simd:
+            self.add("pack / pillow-simd", ours, rates["simd"], 1.05, "/s", True)
 
     def pack_many(self):
-        """200,000 tiny records: memory, and the time of the second half against the first's."""
+        """200,000 tiny records: memory, and the CPU time of a record against that of 100,000."""
         tree, times, peak = self.work / "tiny", [], 0
         picture = self.work / "tiny.png"
         subprocess.run([self.options.python, "-c",
@@ -134,8 +157,9 @@ class Bench:
                 (tree / f"class{i:04}").mkdir(parents=True)
                 for k in range(1000):
                     os.link(picture, tree / f"class{i:04}" / f"{k}.png")
-            said = self.prep("pack", tree, self.work / "tiny.lmdb", "--jobs", 2)
-            times.append(float(re.search(r"packed .* in ([0-9.]+) s", said)[1]))
+            begin = children_seconds()
+            self.prep("pack", tree, self.work / "tiny.lmdb", "--jobs", 2)
+            times.append(children_seconds() - begin)
             peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
             shutil.rmtree(self.work / "tiny.lmdb")
         shutil.rmtree(tree)
@@ -163,8 +187,12 @@ class Bench:
             self.add(f"load + augment, {encoding} / a torchvision worker", ours, theirs, floor, "/s", True)
 
     def start(self):
-        """The moment at which the first step's line appears, less the step's own time."""
-        database, times = self.packed("rgb"), []
+        """10 classes: the moment at which the first step's line appears, less the step's own time."""
+        ten, database, times = self.work / "ten", self.work / "ten.lmdb", []
+        ten.mkdir()
+        for folder in sorted(self.pictures().iterdir())[:10]:
+            (ten / folder.name).symlink_to(folder)
+        self.prep("pack", ten, database)
         metrics = self.work / "start" / "runs" / "start" / "metrics.jsonl"
         for _ in range(self.options.rounds):
             shutil.rmtree(self.work / "start", ignore_errors=True)
@@ -198,8 +226,11 @@ def main():
     parser.add_argument("--pillow-simd")
     parser.add_argument("--rows")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--bf16-floor", type=float, default=1.4, help="1.4 with oneDNN 2.6.3, 1.8 with 3.2")
     bench = Bench(parser.parse_args())
+    if bench.options.cpu_time:  # for bench_step and peers.py, which take their time by it
+        os.environ["BENCH_CPU_TIME"] = "1"
     rows = bench.rows()
     try:
         for name in bench.options.rows.split(",") if bench.options.rows else rows:
