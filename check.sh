@@ -29,7 +29,7 @@ check() {
 mkdir -p build-check
 # What the fault suites counted, summed up from what the tests of NAME said (tests/README.md, "Faults").
 count_faults() {
-    awk -F ': ' '/^(kill points|errors injected|power-loss states): [0-9]+$/ { sum[$1] += $2 }
+    awk -F ': ' '/^(kill points|errors injected|allocations refused|power-loss states): [0-9]+$/ { sum[$1] += $2 }
         /^damages: [0-9]+ found of [0-9]+$/ { split($2, n, " "); found += n[1]; all += n[4] }
         END { for (name in sum) print name ": " sum[name]; print "damages: " found " found of " all }' \
         "build-check/$1/Testing/Temporary/LastTest.log" | sort

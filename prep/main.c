@@ -13,6 +13,7 @@
 #include "common/bus.h"
 #include "common/err.h"
 #include "common/files.h"
+#include "common/json_memory.h"
 #include "prep/inspect.h"
 #include "prep/pack.h"
 #include "prep/sample.h"
@@ -116,6 +117,7 @@ int main(int argc, char **argv)
 {
     int rc = files_open_standard();
     bus_catch("prep");
+    json_memory_catch("prep");
     if (!rc)
         rc = run(argc, argv);
     /* A result that could not be written (a full disk behind a redirection) is not a success. */

@@ -11,7 +11,7 @@
 
 enum { SMALL_PICTURES = 24 };
 
-static long kills, errors, states;
+static long kills, errors, memory, states;
 
 /* SRC: three classes of pictures that fill three shards of 1 MiB. */
 static const char *small_tree(void)
@@ -126,14 +126,16 @@ static void test_reading(void)
     for (int i = 0; i < 3 && scenarios[i].begin; i++) {
         struct engine *engine = engine_open(&scenarios[i], at("%s", scenarios[i].name));
         errors += engine_read_errors(engine, 1);
+        memory += engine_memory(engine, 3);
         CHECK_INT(engine_close(engine), 0);
     }
 }
 
 static void print_counts(void)
 {
-    printf("kill points: %ld\nerrors injected: %ld\npower-loss states: %ld\n", kills, errors,
-           states);
+    printf("kill points: %ld\nerrors injected: %ld\nallocations refused: %ld\npower-loss states: "
+           "%ld\n",
+           kills, errors, memory, states);
     if (getenv("CRASH_KINDS"))
         return;
     CHECK(kills >= 1200);

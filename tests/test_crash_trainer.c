@@ -9,7 +9,7 @@
 #include "tests/crash/folder.h"
 #include "tests/test.h"
 
-static long kills, errors, states;
+static long kills, errors, memory, states;
 
 /* NAME in the test's folder. */
 static const char *at(const char *name)
@@ -152,6 +152,7 @@ static void test_calls(void)
     kills += engine_kills(engine, 1);
     errors += engine_errors(engine);
     errors += engine_read_errors(engine, 31);
+    memory += engine_memory(engine, 17);
     CHECK_INT(engine_close(engine), 0);
 
     scenario.same = same_end;
@@ -170,8 +171,9 @@ static void test_calls(void)
 
 static void print_counts(void)
 {
-    printf("kill points: %ld\nerrors injected: %ld\npower-loss states: %ld\n", kills, errors,
-           states);
+    printf("kill points: %ld\nerrors injected: %ld\nallocations refused: %ld\npower-loss states: "
+           "%ld\n",
+           kills, errors, memory, states);
     if (!getenv("CRASH_KINDS"))
         CHECK(kills >= 400);
 }

@@ -13,6 +13,7 @@
 #include "common/decode.h"
 #include "common/err.h"
 #include "common/files.h"
+#include "common/json_memory.h"
 #include "common/stop.h"
 #include "train/backend.h"
 #include "train/config.h"
@@ -134,6 +135,7 @@ int main(int argc, char **argv)
 {
     int rc = files_open_standard();
     bus_catch("train");
+    json_memory_catch("train");
     if (!rc)
         rc = run(argc, argv);
     /* A result that could not be written (a full disk behind a redirection) is not a success. */

@@ -44,7 +44,7 @@ struct engine {
 struct fault {
     long at;
     const char *what; /* as FAULT_DO; NULL: none */
-    bool forever, reads;
+    bool forever, reads, memory;
 };
 
 /* A worker's place. */
@@ -97,7 +97,7 @@ static void start(const struct scenario *scenario, const struct place *place,
     words[count] = NULL;
     dup2(said, STDOUT_FILENO);
     dup2(said, STDERR_FILENO);
-    setenv("LD_PRELOAD", CRASH_INJECTOR, 1);
+    setenv("LD_PRELOAD", fault && fault->memory ? CRASH_MEMORY : CRASH_INJECTOR, 1);
     char root[FILES_PATH_SIZE];
     files_join(root, place->work, scenario->watched ? scenario->watched : "");
     setenv("FAULT_ROOT", scenario->watched ? root : place->work, 1);
@@ -442,6 +442,44 @@ long engine_read_errors(struct engine *engine, int every)
         report(engine, &place, "the run that counts the reading calls cannot be read");
     long count = share(engine, (long)engine->calls * ERRORS * 2, fail_once);
     printf("%s: %d calls that read, %ld errors injected\n", engine->scenario->name, engine->calls,
+           count);
+    return count;
+}
+
+/* ---- memory ---- */
+
+/* Point I is allocation I / 2 * EVERY + 1, once or for ever. */
+static void refuse_memory(struct engine *engine, const struct place *place, long i)
+{
+    const struct fault fault = {
+        .at = i / 2 * engine->every + 1, .what = "", .forever = i % 2, .memory = true};
+    char text[96];
+    snprintf(text, sizeof text, "no memory at allocation %ld%s", fault.at,
+             fault.forever ? " and all later ones" : "");
+    if (!prepare(engine, place))
+        return;
+    int code = run(engine->scenario, place, &fault, NULL);
+    if (code != 0 && code != ERR_MEMORY)
+        report(engine, place, "%s: the run ends with %d", text, code);
+    recover(engine, place, text, code == 0 && engine->scenario->leftovers);
+    atomic_fetch_add(&engine->counts->done, 1);
+}
+
+long engine_memory(struct engine *engine, int every)
+{
+    struct place place;
+    FILE *log;
+    long allocations = 0;
+    if (!wanted("memory"))
+        return 0;
+    make_place(engine, 0, &place);
+    engine->every = every;
+    if (!prepare(engine, &place) ||
+        run(engine->scenario, &place, &(struct fault){.memory = true}, engine->log) ||
+        !(log = fopen(engine->log, "r")) || fscanf(log, "%ld", &allocations) != 1 || fclose(log))
+        report(engine, &place, "the run that counts allocations cannot be read");
+    long count = share(engine, allocations / every * 2, refuse_memory);
+    printf("%s: %ld allocations and threads, %ld refused\n", engine->scenario->name, allocations,
            count);
     return count;
 }

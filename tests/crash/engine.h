@@ -1,5 +1,6 @@
 /*
- * engine.h - one command, disturbed at every call that changes files, and run again: in the end
+ * engine.h - one command, disturbed at every call that changes files (or reads
+ * them, or asks for memory), and run again: in the end
  * stands what an undisturbed run leaves, byte for byte.
  *
  * The disturbances: killed before, after and half-way through each call; killed again while it
@@ -56,5 +57,8 @@ long engine_power(struct engine *engine);
 /* Errors of each EVERYth call that opens, reads, looks at, lists, maps or locks a file; after all
  * others. */
 long engine_read_errors(struct engine *engine, int every);
+/* Memory refused at each EVERYth allocation (memory.c), once and from there on; a thread likewise.
+ */
+long engine_memory(struct engine *engine, int every);
 
 #endif
