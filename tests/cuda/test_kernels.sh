@@ -24,7 +24,7 @@ compile_all() {
     for name in "${kernels[@]}"; do
         compile_kernel "$1" "kernels/$name.cu" "$work/$1/$name.o" || return 1
     done
-    for source in common/{err,mem,resample,resample_avx2,resample_portable}.c tests/cuda/kernel_values.c; do
+    for source in common/{err,mem}.c common/resample*.c tests/cuda/kernel_values.c; do
         gcc -std=c17 -D_GNU_SOURCE "${common[@]}" -fsanitize="$(sanitizers "$1")" -I. -DTEST_DATA='"."' \
             -c "$source" -o "$work/$1/$(basename "$source" .c).o" || return 1
     done
