@@ -26,6 +26,8 @@ static const struct rig_device {
     RIG_ROWS
 #else
     {"ref", {.threads = 1}, 0, 0, 0},
+    {"ref", {.threads = 1, .precision = PRECISION_BF16}, 1.2e-2, 5e-3, 0},
+    {"ref", {.threads = 1, .precision = PRECISION_FP16}, 2e-3, 1e-3, 0},
     {"cpu", {.threads = 2}, 5e-5, 3e-5, 0},
     {"cpu", {.threads = 1}, 5e-5, 3e-5, 0},
     {"cpu", {.threads = 2, .precision = PRECISION_BF16}, 1.2e-2, 5e-3, 0},

@@ -248,13 +248,13 @@ static void accumulate_adds(void)
 static void backends_are_found_by_name(void)
 {
     struct device *device = NULL;
-    const struct device_settings bf16 = {.precision = PRECISION_BF16};
+    const struct device_settings tf32 = {.precision = PRECISION_TF32};
 
     CHECK(backend_find("ref") == &backend_ref);
     CHECK(!backend_find("gpu"));
     CHECK_HAS(err_text(), "\"gpu\"");
     CHECK_HAS(err_text(), "ref");
-    CHECK_INT(backend_ref.open(&device, &bf16), -ERR_USAGE);
+    CHECK_INT(backend_ref.open(&device, &tf32), -ERR_USAGE);
     CHECK_HAS(err_text(), "f32");
     backend_ref.close(NULL);
 }

@@ -5,6 +5,10 @@
  *
  * Numeric rules: storage is f32; every sum (convolution, statistics, gradients, softmax) runs in
  * double, in a fixed order, and is rounded once when it is stored. One thread, nothing queued.
+ * bf16 and fp16 say what a GPU's 16 bits come to: pictures, activations, their gradients and the
+ * weights that convolutions and products read are rounded to the type's digits as they are stored,
+ * nothing else (fusion level a); numbers may be as small and as large as a float, which is what a
+ * loss scale is for.
  * Layouts: activations N x H x W x C, convolution weights O x K x K x I, the rest as on the host.
  */
 #include <math.h>
@@ -22,13 +26,16 @@ static int ref_open(struct device **out, const struct device_settings *settings)
 {
     struct device *device;
 
-    if (settings->precision != PRECISION_F32 && settings->precision != PRECISION_AUTO)
-        return err_set(ERR_USAGE, "device ref computes in f32 only; use --precision f32");
+    if (settings->precision == PRECISION_TF32)
+        return err_set(ERR_USAGE, "device ref computes in f32, bf16 or fp16; use --precision f32");
     if (!(device = mem_array(1, sizeof *device, "device ref")))
         return -ERR_MEMORY;
     for (int v = 0; v < 256; v++)
         for (int c = 0; c < 3; c++)
             device->table[v][c] = (float)((v / 255.0 - picture_mean[c]) / picture_deviation[c]);
+    device->dropped_bits = settings->precision == PRECISION_BF16   ? 16
+                           : settings->precision == PRECISION_FP16 ? 13
+                                                                   : 0;
     *out = device;
     return 0;
 }
@@ -38,13 +45,15 @@ static void ref_close(struct device *device)
     if (!device)
         return;
     mem_free(device->labels);
+    mem_free(device->weights);
     mem_free(device);
 }
 
 static const char *ref_describe(const struct device *device)
 {
-    (void)device;
-    return "plain C reference, 1 thread, f32";
+    return device->dropped_bits == 16   ? "plain C reference, 1 thread, bf16"
+           : device->dropped_bits == 13 ? "plain C reference, 1 thread, fp16"
+                                        : "plain C reference, 1 thread, f32";
 }
 
 static int ref_alloc(struct device *device, size_t bytes, void **out)
@@ -62,6 +71,36 @@ static void ref_release(struct device *device, void *memory)
 {
     (void)device;
     mem_free(memory);
+}
+
+/* Where weights in 16 bits lie. */
+static int ref_reserve(struct device *device, const struct parameter *parameters, size_t count,
+                       size_t floats, size_t packed_bytes, bool training, bool plan_only,
+                       struct backend_memory *out)
+{
+    (void)parameters, (void)count, (void)packed_bytes, (void)training;
+    *out = (struct backend_memory){.copies = device->dropped_bits ? floats * sizeof(float) : 0};
+    if (plan_only || !out->copies)
+        return 0;
+    mem_free(device->weights);
+    device->weights = mem_array(floats, sizeof *device->weights, "weights in 16 bits");
+    return device->weights ? 0 : -ERR_MEMORY;
+}
+
+/* COUNT numbers to the device's digits, to nearest, ties to even. */
+static void round_all(const struct device *device, float *values, size_t count)
+{
+    const uint32_t dropped = (uint32_t)device->dropped_bits;
+
+    for (size_t i = 0; dropped && i < count; i++) {
+        uint32_t bits;
+
+        memcpy(&bits, &values[i], sizeof bits);
+        if ((bits & 0x7F800000) != 0x7F800000)
+            bits = (bits + (UINT32_C(1) << (dropped - 1)) - 1 + (bits >> dropped & 1)) >>
+                   dropped << dropped;
+        memcpy(&values[i], &bits, sizeof bits);
+    }
 }
 
 /* ---- ops ---- */
@@ -103,23 +142,56 @@ static void ref_op_release(struct device *device, struct op *op)
     (void)device, (void)op;
 }
 
+static bool is_product(const struct op *op)
+{
+    return op->kind == OP_CONV || op->kind == OP_CONV_NORM || op->kind == OP_LINEAR;
+}
+
 static int ref_prepare(struct device *device, struct op *op, const float *values)
 {
-    (void)device;
     if (ops[op->kind]->prepare)
         ops[op->kind]->prepare(op, values);
+    if (!device->dropped_bits || !is_product(op))
+        return 0;
+    float *rounded = device->weights + op->weight->offset;
+    memcpy(rounded, values + op->weight->offset, op->weight->count * sizeof *rounded);
+    round_all(device, rounded, op->weight->count);
+    round_all(device, op->packed, op->weight->count);
     return 0;
 }
 
 static int ref_forward(struct device *device, struct op *op, float *values)
 {
     ops[op->kind]->forward(device, op, values);
+    if (op->out && op->out->role != TENSOR_LOGITS)
+        round_all(device, op->out->data, ref_elements(op->out));
     return 0;
+}
+
+/* A normalisation adds its readers' gradients as it reads them, others get a sum that is stored. */
+static void add_readers(const struct device *device, const struct op *op)
+{
+    const struct tensor *t = op->out;
+
+    if (!device->dropped_bits || !t || t->readers < 2 || op->kind == OP_NORM)
+        return;
+    float *sum = t->gradients[0], *second = t->gradients[1];
+    for (size_t i = 0; i < ref_elements(t); i++) {
+        sum[i] += second[i];
+        second[i] = 0;
+    }
+    round_all(device, sum, ref_elements(t));
 }
 
 static int ref_backward(struct device *device, struct op *op, const float *values, float *gradients)
 {
-    ops[op->kind]->backward(device, op, values, gradients);
+    add_readers(device, op);
+    ops[op->kind]->backward(
+        device, op, device->dropped_bits && is_product(op) ? device->weights : values, gradients);
+    if (op->in_slot >= 0)
+        round_all(device, op->in->gradients[op->in_slot], ref_elements(op->in));
+    if (op->residual && op->residual_slot >= 0)
+        round_all(device, op->residual->gradients[op->residual_slot], ref_elements(op->residual));
     return 0;
 }
 
@@ -129,6 +201,7 @@ static int ref_feed(struct device *device, const struct batch *batch, struct ten
 
     for (size_t i = 0; i < ref_elements(pictures); i++)
         out[i] = device->table[batch->pixels[i]][i % 3];
+    round_all(device, out, ref_elements(pictures));
     memcpy(device->labels, batch->labels, (size_t)pictures->n * sizeof *device->labels);
     device->rows = batch->rows;
     return 0;
@@ -263,6 +336,7 @@ const struct backend backend_ref = {
     .parameter_setup = ref_parameter_setup,
     .op_setup = ref_op_setup,
     .op_release = ref_op_release,
+    .reserve = ref_reserve,
     .prepare = ref_prepare,
     .forward = ref_forward,
     .backward = ref_backward,

@@ -14,6 +14,8 @@ struct device {
     int rows;
     struct loss_result results[BACKEND_RESULTS];
     struct sgd sgd;      /* of the updates to come */
+    int dropped_bits;    /* of a float, where what is stored is rounded to 16 bits; or 0 */
+    float *weights;      /* those that convolutions and products read, rounded, at their places */
     float table[256][3]; /* a byte of a picture, normalised */
 };
 
