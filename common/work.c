@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/err.h"
 #include "common/mem.h"
@@ -239,4 +238,12 @@ double work_seconds(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+void work_after(int ms, struct timespec *out)
+{
+    clock_gettime(CLOCK_MONOTONIC, out);
+    out->tv_nsec += ms % 1000 * 1000000L;
+    out->tv_sec += ms / 1000 + out->tv_nsec / 1000000000;
+    out->tv_nsec %= 1000000000;
 }

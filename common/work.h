@@ -9,6 +9,7 @@
 #define COMMON_WORK_H
 
 #include <stddef.h>
+#include <time.h>
 
 /* A bounded first-in first-out queue of pointers for any number of givers and takers. */
 struct work_queue;
@@ -54,5 +55,7 @@ void work_crew_close(struct work_crew *crew);
 int work_cores(void);
 /* Seconds on the monotonic clock. */
 double work_seconds(void);
+/* *OUT = MS milliseconds from now on that clock. */
+void work_after(int ms, struct timespec *out);
 
 #endif

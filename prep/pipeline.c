@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <time.h>
 
 #include "common/err.h"
 #include "common/log.h"
@@ -262,10 +261,7 @@ int pipeline_open(struct pipeline **out, const struct pipeline_task *task)
 int pipeline_next(struct pipeline *p, struct pipeline_item *item)
 {
     struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += 200000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    work_after(200, &until);
     pthread_mutex_lock(&p->mutex);
     struct slot *slot = &p->slots[p->written % p->slot_count];
     int waited = 0;

@@ -5,6 +5,9 @@
  */
 #include "tests/loader_set.h"
 
+#include <signal.h>
+#include <sys/syscall.h>
+
 #include "common/work.h"
 
 /* ---- damage ---- */
@@ -341,7 +344,66 @@ static void times(void)
     dataset_close(dataset);
 }
 
+static void sleep_on(int number)
+{
+    (void)number;
+    usleep(500000);
+}
+
+/* Let the thread NAME of this process stand still for a while. */
+static void hold_thread(const char *name)
+{
+    struct files_list tasks;
+    char path[FILES_PATH_SIZE], text[64];
+    CHECK_INT(files_list("/proc/self/task", &tasks), 0);
+    for (size_t i = 0; i < tasks.count; i++) {
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", tasks.names[i]);
+        FILE *file = fopen(path, "r");
+        if (file && fgets(text, sizeof text, file) && !strncmp(text, name, strlen(name)))
+            CHECK_INT(syscall(SYS_tgkill, getpid(), atoi(tasks.names[i]), SIGILL), 0);
+        if (file)
+            fclose(file);
+    }
+    files_list_release(&tasks);
+}
+
+/* A worker that hangs: the one who waits for it says so, again and again, and then goes on. */
+static void told_wait(void)
+{
+    struct dataset *dataset = open_set(&rgb_set);
+    struct loader_settings settings = validation_settings();
+    const struct batch *batch;
+    char text[4096] = "";
+    int said[2], kept = dup(STDERR_FILENO);
+    settings.workers = 1;
+    settings.patience_ms = 50;
+    signal(SIGILL, sleep_on);
+    struct loader *loader = open_loader(dataset, &settings);
+    CHECK_INT(pipe(said), 0);
+    hold_thread("loader 0");
+    usleep(20000);
+    dup2(said[1], STDERR_FILENO);
+    CHECK_INT(loader_start(loader, 0, 0), 0);
+    CHECK_INT(loader_next(loader, &batch), 1);
+    hold_thread("loader 0");
+    for (int b = 1; b < 7; b++)
+        CHECK_INT(loader_next(loader, &batch), 1);
+    CHECK_INT(loader_next(loader, &batch), 0);
+    dup2(kept, STDERR_FILENO);
+    close(said[1]);
+    CHECK(read(said[0], text, sizeof text - 1) > 0);
+    close(said[0]);
+    close(kept);
+    CHECK_HAS(text, "warning: waiting for pictures for ");
+    CHECK_HAS(text, ": 0 of 8 of the next batch are there; the disk of ");
+    CHECK_HAS(text, " of 8 of the next batch are there, now at record ");
+    CHECK_HAS(text, " of shard-0000");
+    loader_close(loader);
+    dataset_close(dataset);
+}
+
 static const struct test tests[] = {
+    {"told_wait",         told_wait        },
     {"bad_label",         bad_label        },
     {"bad_record",        bad_record       },
     {"bad_sizes",         bad_sizes        },

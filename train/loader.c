@@ -648,6 +648,26 @@ static void release_batch(struct loader *loader)
     pthread_cond_broadcast(&loader->work);
 }
 
+/* Wait until batch NUMBER is finished. A disk that does not answer has no other sign than this. */
+static void wait_for_batch(struct loader *loader, uint64_t number)
+{
+    const struct slot *slot = slot_of(loader, number);
+    const int rows = rows_of(loader, number);
+    const int patience = loader->settings.patience_ms ? loader->settings.patience_ms : 60000;
+    const double begin = work_seconds();
+    struct timespec until;
+    while (slot->done < rows) {
+        work_after(patience, &until);
+        while (slot->done < rows &&
+               !pthread_cond_clockwait(&loader->ready, &loader->mutex, CLOCK_MONOTONIC, &until))
+            ;
+        const uint64_t *at = number < loader->planned ? plan_of(loader, number) : NULL;
+        if (slot->done < rows)
+            row_tell_wait(loader->dataset, at, slot->done, rows, work_seconds() - begin);
+    }
+    loader->times.wait += work_seconds() - begin;
+}
+
 int loader_next(struct loader *loader, const struct batch **out)
 {
     int rc = 0;
@@ -656,13 +676,7 @@ int loader_next(struct loader *loader, const struct batch **out)
     const uint64_t number = loader->released + (uint64_t)loader->lent;
     if (number < loader->end) {
         struct slot *slot = slot_of(loader, number);
-        const int rows = rows_of(loader, number);
-        if (slot->done < rows) {
-            const double begin = work_seconds();
-            while (slot->done < rows)
-                pthread_cond_wait(&loader->ready, &loader->mutex);
-            loader->times.wait += work_seconds() - begin;
-        }
+        wait_for_batch(loader, number);
         rc = slot->failed.kind ? err_raise(&slot->failed) : 1;
         loader->lent += rc == 1;
         slot->packed.bytes = atomic_load(&slot->block.used);

@@ -32,6 +32,7 @@ struct loader_settings {
     /* Batches that are borrowed at once: one is the caller's until LENT further calls of
      * loader_next. 0 = LOADER_LENT, or DEPTH where that is less. */
     int lent;
+    int patience_ms; /* loader_next waits so long before it says so, and again; 0 = a minute */
     /* A backend that packs gets packed batches, in memory of DEVICE's. NULL: squares. Both are
      * borrowed and outlive the loader. */
     const struct backend *backend;

@@ -7,6 +7,8 @@
 
 #include "common/decode.h"
 #include "common/err.h"
+#include "common/files.h"
+#include "common/log.h"
 #include "common/mem.h"
 #include "common/resample.h"
 #include "common/work.h"
@@ -91,6 +93,22 @@ void row_name(struct dataset *dataset, uint64_t record, char out[600])
     memcpy(name, found.name, found.name_size);
     name[found.name_size] = 0;
     err_quote(out, 600, name);
+}
+
+void row_tell_wait(struct dataset *dataset, const uint64_t *plan, int ready, int rows,
+                   double seconds)
+{
+    char text[32], place[FILES_PATH_SIZE] = "";
+    size_t shard;
+    uint32_t number;
+    if (plan) {
+        dataset_place(dataset, plan[ready], &shard, &number);
+        snprintf(place, sizeof place, ", now at record %u of %s or near it", number,
+                 dataset_manifest(dataset)->shards[shard].file);
+    }
+    log_warning("waiting for pictures for %s: %d of %d of the next batch are there%s; the disk of "
+                "%s is slow or does not answer",
+                log_seconds(text, seconds), ready, rows, place, dataset_folder(dataset));
 }
 
 void row_give_back(const struct record *record)

@@ -42,6 +42,11 @@ int row_make(struct row_maker *maker, uint64_t record, uint32_t epoch,
  * cache; reading them again is allowed, also by another thread at this moment. */
 void row_give_back(const struct record *record);
 
+/* A warning: READY of the ROWS pictures of PLAN's records are there after SECONDS, and the next
+ * or one near it is waited for (NULL: not known which). Touches no record. */
+void row_tell_wait(struct dataset *dataset, const uint64_t *plan, int ready, int rows,
+                   double seconds);
+
 /* As loader_record_name. */
 void row_name(struct dataset *dataset, uint64_t record, char out[600]);
 
