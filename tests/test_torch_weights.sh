@@ -68,6 +68,13 @@ for file in resnet50.pth files/plain.pth; do
     "$python" "$tool" logits "$file" tree logits.safetensors names || fail "$file: other logits than torchvision's"
 done
 
+echo "-- a file that is not what its name says"
+"$python" "$tool" random resnet18-f37072fd.pth resnet18 1000 || fail "no network of 1,000 classes was made"
+expect 0 named "$build/train" eval --weights resnet18-f37072fd.pth --val val.lmdb --image-size 64
+says named.err 'the name says that the file.s SHA-256 begins with f37072fd, but it is'
+says named.err 'fetch .*/resnet18-f37072fd.pth .*published top-1 69.758 %'
+says named.err "only the data set's $classes classes compete"
+
 echo "-- prediction"
 one=$(find tree -name '*.JPEG' | sort | head -n 1)
 expect 0 predict "$build/train" predict files/plain.pth tree --format csv
