@@ -82,7 +82,7 @@ static void test_pack_calls(void)
         CRASH_PREP,     "pack",   small_tree(), "@/out.lmdb", "--shard-size",
         "1MiB",         "--jobs", "2",          "--max-bad",  "1",
         "--short-side", "0",      NULL};
-    disturb(&(struct scenario){.name = "pack", .command = command, .promised = keeps_all}, 7, true);
+    disturb(&(struct scenario){.name = "pack", .command = command, .promised = keeps_all}, 8, true);
 }
 
 /* A devkit and four validation pictures; NULL: they cannot be made. */
