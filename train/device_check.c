@@ -311,7 +311,7 @@ static int compare_gradient(struct check *c, const struct op *op, const struct t
 
 static int backward_op(struct check *c, struct op *op, struct op *ref_op)
 {
-    const struct parameter *const trained[] = {op->weight, op->bias, op->gamma, op->beta};
+    const struct parameter *const trained[4] = {op->weight, op->bias, op->gamma, op->beta};
     int rc = 0;
 
     for (int k = 0; op->out && k < op->out->readers && !rc; k++)
@@ -326,7 +326,7 @@ static int backward_op(struct check *c, struct op *op, struct op *ref_op)
         rc = compare_gradient(c, op, op->in, op->in_slot, ref_op->in);
     if (!rc && op->residual && op->residual_slot >= 0)
         rc = compare_gradient(c, op, op->residual, op->residual_slot, ref_op->residual);
-    for (size_t i = 0; i < sizeof trained / sizeof *trained && !rc; i++)
+    for (int i = 0; i < 4 && !rc; i++)
         if (trained[i])
             rc = compare_parameter(c, "gradient of the weights", op, trained[i],
                                    c->device.gradients, c->ref.gradients);

@@ -452,7 +452,7 @@ static inline void fill_seat(const struct door_graph *g, struct seat *s)
         if (t->by_value)
             x = role == DOOR_EPSILON ? 0.015625 : role == DOOR_MOMENTUM ? 0.125 : 0;
         s->plain.at[k] = t->type == DOOR_I64 ? 77 : round_to(t->type, x);
-        if (t->is_virtual || s->output)
+        if (t->is_virtual || s->output || !s->host)
             continue;
         if (t->type == DOOR_I64)
             *(int64_t *)s->host = 77;

@@ -70,7 +70,7 @@ static void make_batch(struct batch *batch, int step)
 
 static float *room_for(const struct model *model)
 {
-    size_t most = 0;
+    size_t most = 1;
 
     for (size_t i = 0; i < model->parameter_count; i++)
         most = model->parameters[i].count > most ? model->parameters[i].count : most;

@@ -18,7 +18,7 @@ if [ "${1:-}" = --simulated ]; then
     shift 3
 fi
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(device gradients curve resume deterministic evaluation sanitizer probe speed input)
+[ ${#rows[@]} -gt 0 ] || rows=(device doctor gradients curve resume deterministic evaluation sanitizer probe speed input)
 out=$(realpath -m "${OUT:-gpu-results}")
 mkdir -p "$out" && cd "$out" || exit 4
 table=()
@@ -37,6 +37,12 @@ do_device() {
     [ -z "$simulated" ] && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >device.txt 2>&1
     "$train" plan --arch $arch --image-size $size --batch-size $batch --device cuda >>device.txt 2>&1
     row "device" "$(judge $?)" "$(head -n 2 device.txt | tr '\n' ' ')"
+}
+
+# Every op of a small ResNet against plain C, in every precision.
+do_doctor() {
+    "$train" doctor --device cuda ${simulated:+--precision f32} >doctor.txt 2>doctor.err
+    row "train doctor" "$(judge $?)" "$(tail -n 1 doctor.txt)"
 }
 
 # Forward, loss and every gradient of whole networks in f32 against PyTorch's float64 (1e-4), ten steps (1e-2); and, when each
