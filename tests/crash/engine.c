@@ -409,6 +409,10 @@ static void fail_once(struct engine *engine, const struct place *place, long i)
     int code = run(engine->scenario, place, &fault, NULL);
     if (!is_honest(code, errors[error].error))
         report(engine, place, "%s: the run ends with %d", text, code);
+    /* Whoever says that it went well has all that it was to make. */
+    if (code == 0 && engine->scenario->same &&
+        !engine->scenario->same(engine->reference, place->work, true, left, sizeof left))
+        report(engine, place, "%s: the run ends with 0, but %s", text, left);
     /* One that fails takes its temporary files with it: on a full disk they would be in the way. */
     if (!forever && engine->kinds[at] != CALL_UNLINK &&
         folder_finds(place->work, ".partial", left, sizeof left))
