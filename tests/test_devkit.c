@@ -605,6 +605,24 @@ static void test_hostile_plain(void)
     CHECK(tally.refused > 200 / SHARE);
 }
 
+/* The last four bytes of a stream are its checksum: matio would not miss them. */
+static void test_stream_checksum(void)
+{
+    if (!test_data_exists("devkit/data/meta.mat"))
+        TEST_SKIP("no %s", data_path("devkit/data/meta.mat"));
+    uint8_t *bytes;
+    size_t size;
+    struct tally tally = {0};
+    CHECK_INT(files_read(data_path("devkit/data/meta.mat"), 1 << 24, &bytes, &size), 0);
+    for (size_t i = size - 4; i < size; i++) {
+        bytes[i] ^= 1;
+        try_bytes(bytes, size, 0, &tally);
+        bytes[i] ^= 1;
+    }
+    CHECK_INT(tally.refused, 4);
+    mem_free(bytes);
+}
+
 /* ---- data-spec/10-devkit.md: its example bytes are read ---- */
 
 static void test_example(void)
@@ -660,6 +678,7 @@ static const struct test tests[] = {
     {"no_final_newline", test_no_final_newline},
     {"hostile_real",     test_hostile_real    },
     {"hostile_plain",    test_hostile_plain   },
+    {"stream_checksum",  test_stream_checksum },
     {"example",          test_example         },
 };
 
