@@ -7,7 +7,7 @@
  *
  * Engines that cuDNN brings compiled are asked for whole; of those that are compiled at run time
  * (0.2 to 2 s each) every device plans a share, another one each. `test_plans --all` makes all of
- * them (20 to 40 minutes on two cores). Cases run in processes of their own: cuDNN keeps what it
+ * them (more than an hour on two cores). Cases run in processes of their own: cuDNN keeps what it
  * has loaded, above all whether there is a driver, and the stand-in for one must not be there for
  * the others.
  */
