@@ -6,7 +6,7 @@
 set -eu
 source=$(realpath "$1") build=$(realpath "$2") data=$3
 limit_mb=60
-programs=(prep train test_gradients bench_step bench_loader)
+programs=(prep train test_gradients bench_input bench_step)
 
 cmake -S "$source" -B "$build/bundle-build" -DCMAKE_BUILD_TYPE=Release -DWITH_CUDA=ON -DWITH_DNNL=OFF -DWITH_MATIO=OFF \
     -DTEST_DATA="$data" >"$build/bundle.log"
@@ -14,7 +14,7 @@ cmake --build "$build/bundle-build" -j "$(nproc)" --target "${programs[@]}" >>"$
     { tail -n 20 "$build/bundle.log"; exit 1; }
 out=$build/bundle
 rm -rf "$out"
-mkdir -p "$out/bin" "$out/lib" "$out/tests" "$out/pictures/train" "$out/pictures/val"
+mkdir -p "$out/bin" "$out/lib" "$out/tests" "$out/pictures"
 for program in "${programs[@]}"; do
     strip -o "$out/bin/$program" "$build/bundle-build/$program"
     # The C library and the loader are the machine's own.
@@ -24,12 +24,7 @@ mkdir -p "$out/tests/oracle"
 cp -r "$source/tests/gpu" "$source/tests/bench" "$out/tests/"
 cp "$source/tests/oracle/gradients.txt" "$out/tests/oracle/"
 if [ -d "$data/imagenette-160" ]; then
-    for class in "$data"/imagenette-160/train/*/; do
-        class=$(basename "$class")
-        mkdir -p "$out/pictures/train/$class" "$out/pictures/val/$class"
-        find -L "$data/imagenette-160/train/$class" -type f | LC_ALL=C sort | head -n 300 | xargs cp -t "$out/pictures/train/$class"
-        find -L "$data/imagenette-160/val/$class" -type f | LC_ALL=C sort | head -n 50 | xargs cp -t "$out/pictures/val/$class"
-    done
+    cp -rL "$data/imagenette-160/train" "$data/imagenette-160/val" "$out/pictures/"
 else
     echo "no pictures: $data/imagenette-160 is not there"
 fi
@@ -41,6 +36,6 @@ if [ -d "$out/pictures/train" ] && [ -x "$build/train" ]; then
     cp "$work/runs/curve/metrics.jsonl" "$out/tests/gpu/curve.jsonl"
     rm -rf "$work"
 fi
-megabytes=$(du -sm "$out" | cut -f1)
+megabytes=$(du -sm --apparent-size "$out" | cut -f1)
 echo "$out: $megabytes MB, $(find "$out/pictures" -type f | wc -l) pictures, $(ls "$out/lib" | tr '\n' ' ')"
 [ "$megabytes" -lt "$limit_mb" ] || { echo "it must be under $limit_mb MB"; exit 1; }

@@ -2,23 +2,25 @@
 # Everything that only a GPU can show, in one run that ends in a table. On a machine with an NVIDIA driver, PyTorch, no
 # network:  BUNDLE/tests/gpu/run.sh   (cmake --build build --target bundle made BUNDLE). Results lie in $OUT or ./gpu-results.
 #   run.sh --simulated TRAIN_SIM PICTURES [ROW...]   the same on the simulated device of the tests, small
-#   run.sh ROW...                             only these rows
-# Environment: PYTHON (with torch and torchvision; default python3).
+#   run.sh ROW...                             only these rows; their tables come one after the other in tables.md
+# Environment: PYTHON (with torch and torchvision; default python3), SPEED (options of bench_gpu.py: SPEED="--arch resnet50").
 set -u
 here=$(realpath "$(dirname "$0")") bundle=$(realpath "$(dirname "$0")/../..")
-train=$bundle/bin/train prep=$bundle/bin/prep bench=$bundle/bin/bench_step gradients=$bundle/bin/test_gradients
+train=$bundle/bin/train prep=$bundle/bin/prep bench=$bundle/bin/bench_step input=$bundle/bin/bench_input gradients=$bundle/bin/test_gradients
 python=${PYTHON:-python3} simulated=
 . "$here/settings.sh"
 pictures=$bundle/pictures
 # Precisions, and how far a loss may be from the CPU's.
 curves=(f32:0.02 tf32:0.05 bf16:0.05 fp16:0.05)
 if [ "${1:-}" = --simulated ]; then
-    simulated=yes train=$(realpath "$2") gradients=$(dirname "$(realpath "$2")")/test_gradients_sim
-    prep=$(dirname "$train")/prep pictures=$(realpath "$3") steps=4 size=64 batch=8 curves=(f32:0.001)
+    simulated=yes train=$(realpath "$2")
+    programs=$(dirname "$train")
+    gradients=$programs/test_gradients_sim bench=$programs/bench_step_sim input=$programs/bench_input_sim
+    prep=$programs/prep pictures=$(realpath "$3") steps=4 size=64 batch=8 curves=(f32:0.001)
     shift 3
 fi
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(device doctor gradients curve resume deterministic evaluation sanitizer probe speed input)
+[ ${#rows[@]} -gt 0 ] || rows=(device doctor gradients curve resume deterministic evaluation sanitizer probe speed evaluation_speed input profile learning resnet152)
 out=$(realpath -m "${OUT:-gpu-results}")
 mkdir -p "$out" && cd "$out" || exit 4
 table=()
@@ -113,17 +115,77 @@ do_probe() {
     row "plan on paper and on the device" "$(judge $?)" "$(diff absent.json here.json | grep -E '^[<>].*(total_bytes|workspace_bytes)' | tr -s ' \n' ' ')"
 }
 
+# What the timed rows run: PRECISION is the faster one's of bf16 and fp16 where that is known.
+timed_arch=resnet50 timed_size=224 timed_batch=256 timed_steps=60 precision=${PRECISION:-bf16}
+[ -z "$simulated" ] || timed_arch=$arch timed_size=32 timed_batch=4 timed_steps=2 precision=f32
+# stepped MODE ARCH OUT: milliseconds of each step, one a line, then the memory.
+stepped() { "$bench" cuda "$precision" "$1" "$2" $timed_batch $timed_size 1000 $((timed_steps / 6 + 1)) $timed_steps >"$3" 2>"$3.log"; }
+
 do_speed() {
-    [ -n "$simulated" ] && { row "speed against PyTorch" skipped "a simulated device has none"; return; }
-    "$python" "$bundle/tests/bench/bench_gpu.py" "$bench" --python "$python" >speed.md 2>speed.log
+    if [ -n "$simulated" ]; then
+        stepped train $timed_arch step.txt
+        row "speed against PyTorch" "$(judge $?)" "our side alone, $(grep -c '^[0-9]' step.txt) steps: a simulated device has no speed"
+        return
+    fi
+    # shellcheck disable=SC2086
+    "$python" "$bundle/tests/bench/bench_gpu.py" "$bench" --python "$python" ${SPEED:-} >speed.md 2>speed.log
     row "speed against PyTorch" "$(judge $?)" "see speed.md"
     cat speed.md
 }
 
-# A data set in memory instead of random pictures: the share of time that waits for data.
+do_evaluation_speed() {
+    stepped eval resnet18 evaluation.txt &&
+        said=$("$python" "$here/compare_losses.py" --rate evaluation.txt $timed_batch ${simulated:-7300})
+    row "evaluation, resnet18 (>= 7,300 img/s)" "$(judge $?)" "${said:-see evaluation.txt.log}"
+}
+
+# Pictures as large as ImageNet's are.
+make_large() {
+    [ -d large-jpeg.lmdb ] && return
+    if [ -n "$simulated" ]; then ln -sfn "$pictures/train" large; else "$python" "$here/enlarge.py" "$pictures/train" large 2048; fi &&
+        "$prep" pack large large-rgb.lmdb >large.log 2>&1 && "$prep" pack large large-jpeg.lmdb --encoding jpeg >>large.log 2>&1
+}
+# large NAME ENCODING [OPTION...]: training on them.
+large() {
+    local name=$1 encoding=$2
+    shift 2
+    "$train" --db large-$encoding.lmdb --arch $timed_arch --image-size $timed_size --batch-size $timed_batch --lr 0.01 --log-every 1 \
+        --workers "$(nproc)" --device cuda --precision "$precision" --max-steps $timed_steps --name "$name" --resume no "$@" >"$name.log" 2>&1
+}
+
+# The input path alone, then a step with pictures from a data set in memory against one with pictures that are there already.
 do_input() {
-    trained "$train" input cuda bf16 $((steps * 2)) && said=$("$python" "$here/compare_losses.py" --waiting runs/input/metrics.jsonl)
-    row "waiting for data" "$(judge $?)" "${said:-see input.log}"
+    local encoding failed
+    make_large && stepped train $timed_arch synthetic.txt
+    failed=$?
+    for encoding in rgb jpeg; do
+        [ $failed -eq 0 ] && "$input" cuda large-$encoding.lmdb $timed_size $timed_batch "$(nproc)" $timed_steps >input-$encoding.txt 2>input-$encoding.log
+        row "input path alone, $encoding" "$(judge $?)" "$(tr '\n' ';' <input-$encoding.txt)"
+        [ $failed -eq 0 ] && large "real-$encoding" $encoding &&
+            said=$("$python" "$here/compare_losses.py" --waiting "runs/real-$encoding/metrics.jsonl" ${simulated:-synthetic.txt $timed_batch})
+        row "step with pictures, $encoding / without" "$(judge $?)" "${said:-see real-$encoding.log}"
+    done
+}
+
+do_profile() {
+    make_large && large profile rgb --profile
+    row "profile of a step" "$(judge $?)" "$(sed -n '/^profile of/,$p' profile.log | grep -E ' %$' | sort -k5 -nr | head -n 4 | awk '{ printf "%s %s %%; ", $1, $6 }')"
+}
+
+do_learning() {
+    [ -n "$simulated" ] && { row "accuracy after 10 epochs" skipped "too long for a simulated device"; return; }
+    "$python" "$bundle/tests/bench/learning.py" "$bundle/bin" "$pictures" learning --device cuda --precisions bf16,fp16 >learning.md 2>learning.log
+    row "accuracy after 10 epochs" "$(judge $?)" "$(tail -n 2 learning.md | cut -d '|' -f 2-6 | tr '\n' ';')"
+}
+
+# A deep network learns: its loss falls within some minutes.
+do_resnet152() {
+    [ -n "$simulated" ] && { row "loss of resnet152 falls" skipped "too long for a simulated device"; return; }
+    "$prep" pack "$pictures/train" small.lmdb --short-side 0 >small.log 2>&1 &&
+        "$train" --db small.lmdb --arch resnet152 --image-size 128 --batch-size 64 --lr 0.02 --warmup-epochs 1 --log-every 1 --epochs 100 \
+            --max-steps 600 --device cuda --name falls --resume no >falls.log 2>&1 &&
+        said=$("$python" "$here/compare_losses.py" --falls runs/falls/metrics.jsonl)
+    row "loss of resnet152 falls" "$(judge $?)" "${said:-see falls.log}"
 }
 
 pack "$prep" "$pictures" || { cat pack.log; exit 3; }
@@ -133,4 +195,5 @@ echo
     printf '| %-34s | %-7s | %s |\n|---|---|---|\n' "what" "verdict" "words"
     printf '%s\n' "${table[@]}"
 } | tee table.md
+cat table.md >>tables.md
 ! grep -q FAILED table.md
