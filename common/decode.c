@@ -119,10 +119,17 @@ void decoder_close(struct decoder *decoder)
 int decoder_read(struct decoder *decoder, const uint8_t *bytes, size_t size,
                  const struct decode_limits *limits, struct picture *out, struct decode_info *info)
 {
+    return decoder_read_window(decoder, bytes, size, limits, NULL, out, info);
+}
+
+int decoder_read_window(struct decoder *decoder, const uint8_t *bytes, size_t size,
+                        const struct decode_limits *limits, const struct decode_window *window,
+                        struct picture *out, struct decode_info *info)
+{
     *info = (struct decode_info){.verdict = DECODE_PACK};
     switch (find_format(bytes, size, info)) {
     case FORMAT_JPEG:
-        return jpeg_read(decoder->jpeg, bytes, size, limits, out, info);
+        return jpeg_read(decoder->jpeg, bytes, size, limits, window, out, info);
     case FORMAT_PNG:
         info->png = true;
         return png_file_read(bytes, size, limits, out, info);

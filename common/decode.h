@@ -61,6 +61,20 @@ void decoder_close(struct decoder *decoder); /* NULL is fine */
 int decoder_read(struct decoder *decoder, const uint8_t *bytes, size_t size,
                  const struct decode_limits *limits, struct picture *out, struct decode_info *info);
 
+/* A part of a picture, in its pixels. */
+struct decode_window {
+    int left, top, width, height;
+};
+
+/* As decoder_read, but only the pixels of WINDOW are promised. They lie where decoder_read puts
+ * them and are the same bytes; what the others are is not said. A JPEG of the kind that
+ * decoder_write_jpeg writes is decoded in and above WINDOW's rows only: INFO and the error say
+ * nothing of the data behind them. Everything else is decoded whole, also for a WINDOW that is not
+ * inside the picture. WINDOW may be NULL: all of it. */
+int decoder_read_window(struct decoder *decoder, const uint8_t *bytes, size_t size,
+                        const struct decode_limits *limits, const struct decode_window *window,
+                        struct picture *out, struct decode_info *info);
+
 /* Read only the header of a JPEG or PNG: its size as decoder_read would give it. No limit is looked
  * at. ERR_INPUT. */
 int decoder_size(struct decoder *decoder, const uint8_t *bytes, size_t size, int *width,

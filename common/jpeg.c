@@ -22,7 +22,8 @@
 #include "common/verdict.h"
 
 enum {
-    ROWS = 2, /* rows asked for at once: libjpeg gives one group, 1 of 4:4:4 or 2 of 4:2:0 */
+    ROWS = 2,   /* rows asked for at once: libjpeg gives one group, 1 of 4:4:4 or 2 of 4:2:0 */
+    MARGIN = 2, /* columns decoded on either side of a window */
     FIRST_CAPACITY = 1 << 16 /* bytes of a written file */
 };
 
@@ -188,20 +189,54 @@ static _Noreturn void stop_truncated(struct jpeg *jpeg)
     stop_bad(jpeg, "truncated", NULL);
 }
 
-/* Straight into the picture. */
-static void read_rgb(struct jpeg *jpeg, struct picture *out)
+/* Up to row END, straight into the picture: of each row what is not cut off, from column LEFT on.
+ */
+static void read_rgb(struct jpeg *jpeg, struct picture *out, JDIMENSION left, JDIMENSION end)
 {
     j_decompress_ptr object = &jpeg->object.decompress;
     size_t stride = (size_t)out->width * 3;
     JSAMPROW rows[ROWS];
-    while (object->output_scanline < object->output_height) {
-        JDIMENSION count = object->output_height - object->output_scanline;
+    while (object->output_scanline < end) {
+        JDIMENSION count = end - object->output_scanline;
         count = count < ROWS ? count : ROWS;
         for (JDIMENSION i = 0; i < count; i++)
-            rows[i] = out->rgb + (object->output_scanline + i) * stride;
+            rows[i] = out->rgb + (object->output_scanline + i) * stride + (size_t)left * 3;
         if (!jpeg_read_scanlines(object, rows, count))
             stop_truncated(jpeg);
     }
+}
+
+/* The files that are cut: those like write_file's, as all records are. One scan of Huffman's codes,
+ * colours of full or half the size; that their bytes are equal, tests/test_window.c has looked at.
+ * Any other is decoded whole. */
+static bool can_cut(j_decompress_ptr object, const struct decode_window *window)
+{
+    const jpeg_component_info *parts = object->comp_info;
+    const int factor = parts[0].h_samp_factor;
+    if (jpeg_has_multiple_scans(object) || object->arith_code ||
+        object->jpeg_color_space != JCS_YCbCr || factor > 2 || parts[0].v_samp_factor != factor)
+        return false;
+    for (int i = 1; i < 3; i++)
+        if (parts[i].h_samp_factor != 1 || parts[i].v_samp_factor != 1)
+            return false;
+    return window->left >= 0 && window->top >= 0 && window->width >= 1 && window->height >= 1 &&
+           window->width <= (int)object->output_width - window->left &&
+           window->height <= (int)object->output_height - window->top;
+}
+
+/* Of what is above WINDOW and beside it only the codes are read, since each block's begin where the
+ * last one's end; nothing below it is. A margin on either side: smooth upsampling takes the first
+ * and last column that it is given for the picture's border, and is not smooth for a single column
+ * of colours. Rows need none: the library reads those around by itself. */
+static void read_window(struct jpeg *jpeg, struct picture *out, const struct decode_window *window)
+{
+    j_decompress_ptr object = &jpeg->object.decompress;
+    const int right = window->left + window->width + MARGIN;
+    JDIMENSION left = window->left > MARGIN ? (JDIMENSION)(window->left - MARGIN) : 0;
+    JDIMENSION width = (JDIMENSION)(right < out->width ? right : out->width) - left;
+    jpeg_crop_scanline(object, &left, &width); /* moves LEFT to a block's first column */
+    jpeg_skip_scanlines(object, (JDIMENSION)window->top);
+    read_rgb(jpeg, out, left, (JDIMENSION)(window->top + window->height));
 }
 
 /* A * B / 255, rounded. */
@@ -230,7 +265,8 @@ static void read_cmyk(struct jpeg *jpeg, struct picture *out)
 }
 
 static void read_file(struct jpeg *jpeg, const uint8_t *bytes, size_t size,
-                      const struct decode_limits *limits, struct picture *out)
+                      const struct decode_limits *limits, const struct decode_window *window,
+                      struct picture *out)
 {
     j_decompress_ptr object = &jpeg->object.decompress;
     struct decode_info *info = jpeg->info;
@@ -257,17 +293,22 @@ static void read_file(struct jpeg *jpeg, const uint8_t *bytes, size_t size,
     int rc = picture_resize(out, (int)object->output_width, (int)object->output_height);
     if (rc)
         stop(jpeg, rc);
+    if (window && can_cut(object, window)) {
+        read_window(jpeg, out, window);
+        return;
+    }
     if (info->cmyk)
         read_cmyk(jpeg, out);
     else
-        read_rgb(jpeg, out);
+        read_rgb(jpeg, out, 0, object->output_height);
     /* May find errors and warnings behind the last row. All pixels are there, so that an end of the
      * file before the end marker does not matter. */
     jpeg_finish_decompress(object);
 }
 
 int jpeg_read(struct jpeg *jpeg, const uint8_t *bytes, size_t size,
-              const struct decode_limits *limits, struct picture *out, struct decode_info *info)
+              const struct decode_limits *limits, const struct decode_window *window,
+              struct picture *out, struct decode_info *info)
 {
     struct jpeg_header header;
     int rc = jpeg_header_read(bytes, size, &header, info);
@@ -277,7 +318,7 @@ int jpeg_read(struct jpeg *jpeg, const uint8_t *bytes, size_t size,
         return verdict_bad(info, "over the pixel limit", NULL);
     prepare(jpeg, info);
     if (setjmp(jpeg->jump) == 0)
-        read_file(jpeg, bytes, size, limits, out);
+        read_file(jpeg, bytes, size, limits, window, out);
     jpeg_destroy_decompress(&jpeg->object.decompress);
     return jpeg->rc;
 }

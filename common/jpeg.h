@@ -14,9 +14,11 @@ struct jpeg;
 int jpeg_open(struct jpeg **out);
 void jpeg_close(struct jpeg *jpeg); /* NULL is fine */
 
-/* Decode bytes that start with FF D8; *INFO starts as zeroes. Returns as decoder_read does. */
+/* Decode bytes that start with FF D8; *INFO starts as zeroes. Returns as decoder_read_window does.
+ */
 int jpeg_read(struct jpeg *jpeg, const uint8_t *bytes, size_t size,
-              const struct decode_limits *limits, struct picture *out, struct decode_info *info);
+              const struct decode_limits *limits, const struct decode_window *window,
+              struct picture *out, struct decode_info *info);
 
 /* As decoder_write_jpeg. */
 int jpeg_write(struct jpeg *jpeg, const struct picture *picture, int quality, uint8_t **bytes,

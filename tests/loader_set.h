@@ -70,7 +70,9 @@ static inline void append(struct shard_writer *writer, struct decoder *decoder,
         .payload_size = (uint64_t)picture.width * (uint64_t)picture.height * 3,
     };
     if (recipe->encoding == RECORD_JPEG) {
-        CHECK_INT(decoder_write_jpeg(decoder, &picture, 90, &jpeg, &capacity, &size), 0);
+        /* 4:2:0 and 4:4:4 by turns */
+        CHECK_INT(
+            decoder_write_jpeg(decoder, &picture, 89 + (int)index % 2, &jpeg, &capacity, &size), 0);
         record.width += recipe->lie;
         record.payload = jpeg;
         record.payload_size = size;

@@ -9,65 +9,14 @@
 #include "common/mem.h"
 #include "common/resample.h"
 #include "common/rng.h"
+#include "tests/kinds.h"
 #include "tests/pixels.h"
+#include "tests/window.h"
 #include "tests/test.h"
-
-enum { KINDS_MOST = 64, LINE_MOST = 1 << 14 };
-
-/* The files of kinds.txt. */
-static struct kind {
-    char name[48];
-    int width, height;
-    unsigned long long hash;
-    uint8_t *bytes;
-    size_t size;
-} kinds[KINDS_MOST];
-static int kind_count;
 
 static struct decoder *decoder;
 static struct picture picture;
 static struct decode_info info;
-
-static uint8_t *from_hex(const char *hex, size_t *size)
-{
-    *size = strlen(hex) / 2;
-    uint8_t *bytes = malloc(*size);
-    for (size_t i = 0; bytes && i < *size; i++) {
-        unsigned value = 0;
-        sscanf(hex + 2 * i, "%2x", &value);
-        bytes[i] = (uint8_t)value;
-    }
-    return bytes;
-}
-
-static bool load_kinds(void)
-{
-    FILE *file = fopen(TEST_SOURCE "/tests/oracle/kinds.txt", "r");
-    static char line[LINE_MOST], hex[LINE_MOST];
-    if (!file)
-        return false;
-    while (kind_count < KINDS_MOST && fgets(line, sizeof line, file)) {
-        struct kind *kind = &kinds[kind_count];
-        if (line[0] == '#')
-            continue;
-        if (sscanf(line, "%47s %d %d %llx %16383s", kind->name, &kind->width, &kind->height,
-                   &kind->hash, hex) != 5)
-            break;
-        kind->bytes = from_hex(hex, &kind->size);
-        kind_count++;
-    }
-    fclose(file);
-    return kind_count == 47;
-}
-
-static const struct kind *find_kind(const char *name)
-{
-    for (int i = 0; i < kind_count; i++)
-        if (strcmp(kinds[i].name, name) == 0)
-            return &kinds[i];
-    printf("kinds.txt lacks %s\n", name);
-    exit(1);
-}
 
 static int read_bytes(const uint8_t *bytes, size_t size)
 {
@@ -459,10 +408,16 @@ static void check_hostile(const uint8_t *bytes, size_t size, const char *name, i
     CHECK(rc == 0 || rc == -ERR_INPUT);
     CHECK_INT(info.verdict == DECODE_BAD, rc != 0);
     CHECK_INT(info.reason[0] == 0, info.verdict == DECODE_PACK);
-    if (!rc)
+    if (!rc) {
         CHECK((int64_t)picture.width * picture.height <= limits.pixels);
-    else
+        CHECK(window_same(decoder, bytes, size, &limits, &picture, (uint64_t)which));
+    } else {
+        const struct decode_window window = {3, 5, 7, 4};
+        struct decode_info of_window;
         CHECK_HAS(err_text(), info.reason);
+        rc = decoder_read_window(decoder, bytes, size, &limits, &window, &picture, &of_window);
+        CHECK(rc == 0 || rc == -ERR_INPUT);
+    }
     if (test_failures != before)
         printf("  in %s, %d\n", name, which);
 }
@@ -679,7 +634,6 @@ int main(int argc, char **argv)
     int rc = test_main(argc, argv, tests, sizeof tests / sizeof *tests);
     decoder_close(decoder);
     picture_release(&picture);
-    for (int i = 0; i < kind_count; i++)
-        free(kinds[i].bytes);
+    free_kinds();
     return rc;
 }

@@ -127,6 +127,15 @@ int augment_plan_validate(int width, int height, int resize, int size, struct au
     return 0;
 }
 
+void augment_inputs(const struct augment_axis *axis, int *first, int *end)
+{
+    const struct resample_span begin = resample_inputs(axis->in, axis->full, axis->first);
+    const struct resample_span last =
+        resample_inputs(axis->in, axis->full, axis->first + axis->count - 1);
+    *first = begin.first;
+    *end = last.first + last.count;
+}
+
 int augment_run(struct resampler *resampler, const struct pixels *picture,
                 const struct augment_plan *plan, int size, uint8_t *out)
 {

@@ -37,6 +37,9 @@ struct augment_plan {
 /* The plans of augment_train and augment_validate, and what runs one; these fail as those do. */
 void augment_plan_train(const struct crop *crop, int size, struct augment_plan *out);
 int augment_plan_validate(int width, int height, int resize, int size, struct augment_plan *out);
+/* The pixels that AXIS needs, counted from its first one: [*first, *end). What the others are, as
+ * long as they are there, does not change what augment_run makes. */
+void augment_inputs(const struct augment_axis *axis, int *first, int *end);
 int augment_run(struct resampler *resampler, const struct pixels *picture,
                 const struct augment_plan *plan, int size, uint8_t *out);
 

@@ -66,16 +66,6 @@ static bool take(struct packed_block *block, size_t bytes, size_t one_share, siz
     return true;
 }
 
-/* The inputs that an axis needs, of its IN: [first, end). */
-static void find_inputs(const struct augment_axis *axis, int *first, int *end)
-{
-    const struct resample_span begin = resample_inputs(axis->in, axis->full, axis->first);
-    const struct resample_span last =
-        resample_inputs(axis->in, axis->full, axis->first + axis->count - 1);
-    *first = begin.first;
-    *end = last.first + last.count;
-}
-
 /* Write the table of an axis to TABLE, for inputs from FIRST on. Outputs beside the axis' own are
  * 0. */
 static void write_axis(const struct augment_axis *axis, bool mirrored, int size, int first,
@@ -131,8 +121,8 @@ int packed_add(struct packed_block *block, int row, struct resampler *resampler,
     const struct augment_axis *across = &plan->across, *down = &plan->down;
     struct packed_picture *out = &block->pictures[row];
     int left, right, top, bottom;
-    find_inputs(across, &left, &right);
-    find_inputs(down, &top, &bottom);
+    augment_inputs(across, &left, &right);
+    augment_inputs(down, &top, &bottom);
     const int across_taps = resample_taps(across->in, across->full, across->first, across->count);
     const int down_taps = resample_taps(down->in, down->full, down->first, down->count);
     const size_t line = 3 * (size_t)(right - left);

@@ -150,8 +150,22 @@ static int map_label(const struct row_maker *maker, uint32_t label, int32_t *out
     return 0;
 }
 
-/* The pixels of RECORD in *OUT, valid until the next record. All of a JPEG picture is decoded. */
-static int decode_record(struct row_maker *maker, const struct record *record, struct pixels *out)
+static int make_plan(const struct row_maker *maker, const struct record *record, uint64_t index,
+                     uint32_t epoch, struct augment_plan *out)
+{
+    const struct loader_settings *settings = maker->settings;
+    const int width = (int)record->width, height = (int)record->height;
+    if (!settings->training)
+        return augment_plan_validate(width, height, settings->resize, settings->size, out);
+    const struct crop crop = augment_random_crop(settings->seed, epoch, index, width, height);
+    augment_plan_train(&crop, settings->size, out);
+    return 0;
+}
+
+/* The pixels of RECORD in *OUT, valid until the next record. Of a JPEG picture only those that PLAN
+ * needs are decoded; what the others are does not matter. */
+static int decode_record(struct row_maker *maker, const struct record *record,
+                         const struct augment_plan *plan, struct pixels *out)
 {
     out->width = (int)record->width;
     out->height = (int)record->height;
@@ -162,9 +176,14 @@ static int decode_record(struct row_maker *maker, const struct record *record, s
     }
     struct decode_limits limits = decode_default_limits;
     struct decode_info info;
+    int left, right, top, bottom;
     limits.pixels = (int64_t)record->width * record->height;
-    int rc = decoder_read(maker->decoder, record->payload, record->payload_size, &limits,
-                          &maker->picture, &info);
+    augment_inputs(&plan->across, &left, &right);
+    augment_inputs(&plan->down, &top, &bottom);
+    const struct decode_window window = {plan->across.from + left, plan->down.from + top,
+                                         right - left, bottom - top};
+    int rc = decoder_read_window(maker->decoder, record->payload, record->payload_size, &limits,
+                                 &window, &maker->picture, &info);
     if (rc)
         return rc;
     if (maker->picture.width != out->width || maker->picture.height != out->height)
@@ -174,42 +193,33 @@ static int decode_record(struct row_maker *maker, const struct record *record, s
     return 0;
 }
 
-static int cut_record(struct row_maker *maker, const struct pixels *pixels, uint64_t index,
-                      uint32_t epoch, const struct row_place *place)
+static int cut_record(struct row_maker *maker, const struct pixels *pixels,
+                      const struct augment_plan *plan, const struct row_place *place)
 {
-    const struct loader_settings *settings = maker->settings;
-    struct augment_plan plan;
-    if (settings->training) {
-        const struct crop crop =
-            augment_random_crop(settings->seed, epoch, index, pixels->width, pixels->height);
-        augment_plan_train(&crop, settings->size, &plan);
-    } else {
-        int rc = augment_plan_validate(pixels->width, pixels->height, settings->resize,
-                                       settings->size, &plan);
-        if (rc)
-            return rc;
-    }
+    const int size = maker->settings->size;
     if (place->pixels)
-        return augment_run(maker->resampler, pixels, &plan, settings->size, place->pixels);
-    return packed_add(place->block, place->row, maker->resampler, pixels, &plan, settings->size);
+        return augment_run(maker->resampler, pixels, plan, size, place->pixels);
+    return packed_add(place->block, place->row, maker->resampler, pixels, plan, size);
 }
 
 int row_make(struct row_maker *maker, uint64_t index, uint32_t epoch, const struct row_place *place,
              int32_t *label, struct loader_times *times)
 {
     struct record record;
+    struct augment_plan plan;
     struct pixels pixels;
     const double begin = work_seconds();
     int rc = dataset_get(maker->dataset, index, true, &record);
     if (rc)
         return rc; /* says where by itself; sizes are within the manifest's, as the buffers are */
-    if ((rc = map_label(maker, record.label, label)))
+    if ((rc = map_label(maker, record.label, label)) ||
+        (rc = make_plan(maker, &record, index, epoch, &plan)))
         return add_place(maker, index, rc);
     const double read = work_seconds();
-    if ((rc = decode_record(maker, &record, &pixels)))
+    if ((rc = decode_record(maker, &record, &plan, &pixels)))
         return add_place(maker, index, rc);
     const double decoded = work_seconds();
-    if ((rc = cut_record(maker, &pixels, index, epoch, place)))
+    if ((rc = cut_record(maker, &pixels, &plan, place)))
         return add_place(maker, index, rc);
     row_give_back(&record);
     times->read += read - begin;

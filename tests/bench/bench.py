@@ -7,8 +7,8 @@ BUILD    a Release build; bf16 rows hold for the oneDNN that it was made with
 DATA     the shared pictures (fullsize/, imagenette-160/)
 PYTHON   an interpreter with torch, torchvision and Pillow; for --pillow-simd one with that in Pillow's place
 Every number is a median over rounds; the ratio is that of the medians, its spread the least and the largest ratio of one round.
---cpu-time: for a machine that others use, too. Pictures a second of CPU time, of all threads and the system, times the number of
-cores; steps in milliseconds of CPU time in one thread that keeps to one core. Waiting does not count, a disk neither.
+--cpu-time: for a machine that others use, too. Pictures a second of CPU time, of all threads and the system, when packing times the
+number of cores; steps in milliseconds of CPU time in one thread that keeps to one core. Waiting does not count, a disk neither.
 """
 import argparse
 import json
@@ -177,11 +177,11 @@ class Bench:
 
     def loader(self):
         for encoding, floor in (("rgb", 10), ("jpeg", 4)):
-            database = self.packed(encoding)
+            database, clock = self.packed(encoding), ["cpu"] if self.options.cpu_time else []
             ours, theirs = [], []
             for _ in range(self.options.rounds):
-                ours.append(statistics.median(numbers([self.build / "bench_loader", database, 224, 20, 3])[0]))
-                theirs += self.peer("loader", self.data / "fullsize", 224, 1)[0]
+                ours.append(statistics.median(numbers([self.build / "bench_loader", database, 224, 20, 3, *clock])[0]))
+                theirs += self.peer("loader", self.data / "fullsize", 224, 1, *clock)[0]
             if encoding == "rgb":
                 self.add("load + augment, rgb, one thread", ours, None, 3000, "/s", True)
             self.add(f"load + augment, {encoding} / a torchvision worker", ours, theirs, floor, "/s", True)

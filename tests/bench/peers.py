@@ -3,7 +3,7 @@
     peers.py step train|eval ARCH f32|bf16 BATCH SIZE CLASSES WARMUP STEPS   milliseconds of each step, then "peak MiB"
     peers.py gpu eager|compile ARCH bf16|fp16 BATCH SIZE CLASSES WARMUP STEPS   the same on a GPU: training, memory of the device
     peers.py pillow PROCESSES SIDE FILE_LIST                                pictures a second: decode, convert("RGB"), resize
-    peers.py loader FOLDER SIZE ROUNDS                                      pictures a second of one DataLoader worker
+    peers.py loader FOLDER SIZE ROUNDS [cpu]                                pictures a second of one DataLoader worker, or of its CPU time
 """
 import os
 import resource
@@ -100,7 +100,7 @@ def pillow(processes, side, file_list):
         print(f"{len(jobs) / (time.perf_counter() - begin):.1f}")
 
 
-def loader(folder, size, rounds):
+def loader(folder, size, rounds, clock=None):
     import torch
     import torchvision
     from torchvision.transforms import v2
@@ -112,13 +112,17 @@ def loader(folder, size, rounds):
     data = torchvision.datasets.ImageFolder(folder, transform)
     for _ in range(rounds):
         batches = torch.utils.data.DataLoader(data, 32, shuffle=True, num_workers=1, persistent_workers=False)
-        begin, count = None, 0
+        begin, count, before = None, 0, resource.getrusage(resource.RUSAGE_CHILDREN)
         for x, _ in batches:
             if begin is None:  # the worker's start does not count
                 begin = time.perf_counter()
             else:
                 count += len(x)
-        print(f"{count / (time.perf_counter() - begin):.1f}")
+        rate = count / (time.perf_counter() - begin)
+        if clock == "cpu":  # the worker has ended with the last batch
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            rate = len(data) / (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        print(f"{rate:.1f}")
 
 
 what, arguments = sys.argv[1], [int(a) if a.isdigit() else a for a in sys.argv[2:]]

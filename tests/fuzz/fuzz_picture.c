@@ -1,7 +1,7 @@
-/* A JPEG or PNG file, with limits that keep one picture short. */
+/* A JPEG or PNG file, with limits that keep one picture short, and a window of it. */
 #include <stdlib.h>
 
-#include "common/decode.h"
+#include "tests/window.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
@@ -19,6 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         if (info.verdict == DECODE_BAD || (int64_t)picture.width * picture.height > limits.pixels)
             abort();
         if (sized || width != picture.width || height != picture.height)
+            abort();
+        if (!window_same(decoder, bytes, size, &limits, &picture, bytes[size - 1]))
             abort();
     }
     return 0;
