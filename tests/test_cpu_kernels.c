@@ -109,29 +109,49 @@ static void trace_norm(const struct cpu_kernels *kernels, const struct inputs *i
         note(trace, outs[k], NUMBERS * (g.bf16 ? sizeof(uint16_t) : sizeof(float)));
 }
 
-static void trace_pools(const struct cpu_kernels *kernels, const struct inputs *in,
-                        struct cpu_grid g, struct trace *trace)
+static void trace_max_pool(const struct cpu_kernels *kernels, const struct inputs *in,
+                           const struct cpu_pool *pool, struct trace *trace)
 {
-    static float outs[3][NUMBERS];
+    static float outs[2][NUMBERS] __attribute__((aligned(64)));
     static uint8_t indices[NUMBERS];
-    const void *source = g.bf16 ? (const void *)in->narrow[0] : in->wide[0];
-    const void *const gradients[2] = {g.bf16 ? (const void *)in->narrow[1] : in->wide[1], NULL};
-    struct cpu_pool pool = {.in = g, .out = g, .kernel = 3, .stride = 2, .padding = 1};
+    const bool bf16 = pool->in.bf16;
+    const void *source = bf16 ? (const void *)in->narrow[0] : in->wide[0];
+    const void *const gradients[2] = {bf16 ? (const void *)in->narrow[1] : in->wide[1], NULL};
 
     memset(outs, 0, sizeof outs);
     memset(indices, 0, sizeof indices);
-    pool.out.height = (HEIGHT + 1) / 2;
-    pool.out.width = WIDTH / 2;
-    for (int row = 0; row < pool.out.height; row++)
-        kernels->max_pool(&pool, 1, row, 0, g.columns, source, outs[0], indices);
-    for (int row = 0; row < HEIGHT; row++)
-        kernels->max_pool_backward(&pool, 1, row, 0, g.columns, gradients, indices, outs[1]);
+    for (int row = 0; row < pool->out.height; row++)
+        kernels->max_pool(pool, 1, row, 0, pool->in.columns, source, outs[0], indices);
+    for (int row = 0; row < pool->in.height; row++)
+        kernels->max_pool_backward(pool, 1, row, 0, pool->in.columns, gradients, indices, outs[1]);
+    for (int k = 0; k < 2; k++)
+        note(trace, outs[k], NUMBERS * (bf16 ? sizeof(uint16_t) : sizeof(float)));
+    note(trace, indices, NUMBERS);
+}
+
+static void trace_pools(const struct cpu_kernels *kernels, const struct inputs *in,
+                        struct cpu_grid g, struct trace *trace)
+{
+    static float outs[2][NUMBERS];
+    const void *source = g.bf16 ? (const void *)in->narrow[0] : in->wide[0];
+    const void *const gradients[2] = {g.bf16 ? (const void *)in->narrow[1] : in->wide[1], NULL};
+    struct cpu_pool pool = {.in = g, .out = g, .past_caches = g.channels % CPU_LANES == 0};
+
+    memset(outs, 0, sizeof outs);
     pool.out.height = pool.out.width = 1;
-    kernels->mean_pool(&pool, 0, 0, g.columns, source, outs[2]);
+    kernels->mean_pool(&pool, 0, 0, g.columns, source, outs[0]);
     kernels->mean_pool_backward(&pool, 0, 0, g.columns, gradients, outs[1]);
-    for (int k = 0; k < 3; k++)
+    for (int k = 0; k < 2; k++)
         note(trace, outs[k], NUMBERS * (g.bf16 ? sizeof(uint16_t) : sizeof(float)) / 4);
-    note(trace, indices, NUMBERS / 4);
+    /* ResNet's, and one that is not compiled with its numbers. */
+    pool.out.width = WIDTH / 2;
+    for (int kernel = 3; kernel >= 2; kernel--) {
+        pool.out.height = (HEIGHT + kernel - 2) / 2;
+        pool.kernel = kernel;
+        pool.stride = 2;
+        pool.padding = kernel - 2;
+        trace_max_pool(kernels, in, &pool, trace);
+    }
 }
 
 static void trace_rows(const struct cpu_kernels *kernels, const struct inputs *in,

@@ -60,6 +60,16 @@ INLINE halves to_bf16(vec v)
 #endif
 }
 
+INLINE bytes to_bytes(mask v)
+{
+#if defined(__AVX512F__)
+    /* The other way gcc 12 takes the lanes one by one. */
+    return (bytes)_mm512_cvtepi32_epi8((__m512i)v);
+#else
+    return __builtin_convertvector((words)v, bytes);
+#endif
+}
+
 INLINE vec load_floats(const float *from)
 {
     vec v;
@@ -395,6 +405,17 @@ INLINE void window(int start, int kernel, int size, int *first, int *last)
     *last = start + kernel > size ? size - start : kernel;
 }
 
+/* To the compiler, numbers of ResNet's pooling are constants: no division, loops unrolled. */
+INLINE bool is_usual(const struct cpu_pool *pool)
+{
+    return pool->kernel == 3 && pool->stride == 2 && pool->padding == 1;
+}
+
+INLINE struct cpu_pool usual(const struct cpu_pool *pool)
+{
+    return (struct cpu_pool){pool->in, pool->out, 3, 2, 1, pool->past_caches};
+}
+
 INLINE void max_pool_column(const struct cpu_pool *pool, int image, int row, int column,
                             const void *in, void *out, uint8_t *indices, int lanes, bool bf16)
 {
@@ -421,17 +442,27 @@ INLINE void max_pool_column(const struct cpu_pool *pool, int image, int row, int
         }
         store(out, at, best, lanes, bf16);
         if (indices) {
-            const bytes small = __builtin_convertvector((words)index, bytes);
+            const bytes small = to_bytes(index);
             memcpy(indices + at, &small, (size_t)lanes);
         }
     }
 }
 
-static void max_pool(const struct cpu_pool *pool, int image, int row, int first, int last,
-                     const void *in, void *out, uint8_t *indices)
+INLINE void max_pool_columns(const struct cpu_pool *pool, int image, int row, int first, int last,
+                             const void *in, void *out, uint8_t *indices)
 {
     for (int k = first; k < last; k++)
         FOR_KIND(&pool->in, k, max_pool_column, pool, image, row, k, in, out, indices);
+}
+
+static void max_pool(const struct cpu_pool *pool, int image, int row, int first, int last,
+                     const void *in, void *out, uint8_t *indices)
+{
+    const struct cpu_pool constants = usual(pool);
+    if (is_usual(pool))
+        max_pool_columns(&constants, image, row, first, last, in, out, indices);
+    else
+        max_pool_columns(pool, image, row, first, last, in, out, indices);
 }
 
 /* The windows that hold place AT of SIZE: [*first, *last). */
@@ -444,15 +475,27 @@ INLINE void windows_of(int at, const struct cpu_pool *pool, int size, int *first
         *last = size;
 }
 
+/* SUM + V in the lanes whose INDEX is PLACE. */
+INLINE vec add_chosen(vec sum, bytes index, int place, vec v)
+{
+#if defined(__AVX512BW__)
+    const __mmask16 where = _mm_cmpeq_epi8_mask((__m128i)index, _mm_set1_epi8((char)place));
+    return (vec)_mm512_mask_add_ps((__m512)sum, where, (__m512)sum, (__m512)v);
+#else
+    /* The same bits: a sum from +0 on is never -0. */
+    const mask where = __builtin_convertvector(index, mask) == place;
+    return sum + choose(where, v, (vec){0});
+#endif
+}
+
 INLINE void max_pool_backward_column(const struct cpu_pool *pool, int image, int row, int column,
                                      const void *const gradients[2], const uint8_t *indices,
                                      void *in_gradient, int lanes, bool bf16)
 {
-    const vec zero = {0};
     int y0, y1, x0, x1;
     windows_of(row, pool, pool->out.height, &y0, &y1);
     for (int x = 0; x < pool->in.width; x++) {
-        vec sum = zero;
+        vec sum = {0};
         windows_of(x, pool, pool->out.width, &x0, &x1);
         for (int oy = y0; oy < y1; oy++) {
             const int ky = row + pool->padding - oy * pool->stride;
@@ -462,23 +505,36 @@ INLINE void max_pool_backward_column(const struct cpu_pool *pool, int image, int
                                           (size_t)oy * (size_t)pool->out.width + (size_t)ox);
                 bytes small = {0};
                 memcpy(&small, indices + at, (size_t)lanes);
-                const mask chosen = __builtin_convertvector(small, mask) == ky * pool->kernel + kx;
-                sum += choose(chosen, load_sum(gradients, at, lanes, bf16), zero);
+                sum = add_chosen(sum, small, ky * pool->kernel + kx,
+                                 load_sum(gradients, at, lanes, bf16));
             }
         }
-        store(in_gradient,
-              grid_at(&pool->in, image, column, (size_t)row * (size_t)pool->in.width + (size_t)x),
-              sum, lanes, bf16);
+        const size_t to =
+            grid_at(&pool->in, image, column, (size_t)row * (size_t)pool->in.width + (size_t)x);
+        store_past(in_gradient, to, sum, lanes, bf16, pool->past_caches);
     }
+}
+
+INLINE void max_pool_backward_columns(const struct cpu_pool *pool, int image, int row, int first,
+                                      int last, const void *const gradients[2],
+                                      const uint8_t *indices, void *in_gradient)
+{
+    for (int k = first; k < last; k++)
+        FOR_KIND(&pool->in, k, max_pool_backward_column, pool, image, row, k, gradients, indices,
+                 in_gradient);
 }
 
 static void max_pool_backward(const struct cpu_pool *pool, int image, int row, int first, int last,
                               const void *const gradients[2], const uint8_t *indices,
                               void *in_gradient)
 {
-    for (int k = first; k < last; k++)
-        FOR_KIND(&pool->in, k, max_pool_backward_column, pool, image, row, k, gradients, indices,
-                 in_gradient);
+    const struct cpu_pool constants = usual(pool);
+    if (is_usual(pool))
+        max_pool_backward_columns(&constants, image, row, first, last, gradients, indices,
+                                  in_gradient);
+    else
+        max_pool_backward_columns(pool, image, row, first, last, gradients, indices, in_gradient);
+    store_end();
 }
 
 INLINE void mean_pool_column(const struct cpu_pool *pool, int image, int column, const void *in,

@@ -48,6 +48,7 @@ struct cpu_norm {
 struct cpu_pool {
     struct cpu_grid in, out;
     int kernel, stride, padding;
+    bool past_caches; /* in_gradient is too large to be found in a cache again */
 };
 
 struct cpu_sgd {

@@ -40,6 +40,7 @@ static struct pool_work pool_begin(struct device *device, const struct op *op)
                    .kernel = op->kernel,
                    .stride = op->stride,
                    .padding = op->padding,
+                   .past_caches = op->in->bytes > device->cache_bytes,
                    },
     };
     for (int i = 0; i < op->out->readers; i++)
