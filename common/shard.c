@@ -310,6 +310,11 @@ int shard_append(struct shard_writer *writer, const struct record *record)
     return 0;
 }
 
+int shard_commit(struct shard_writer *writer)
+{
+    return writer->transaction ? commit(writer) : 0;
+}
+
 /* Everything of shard_publish up to the name. */
 static int finish(struct shard_writer *writer, struct shard_facts *facts)
 {
@@ -317,7 +322,7 @@ static int finish(struct shard_writer *writer, struct shard_facts *facts)
     facts->records = writer->records;
     if (!writer->records)
         return err_set(ERR_FAULT, "%s: a shard without records", writer->path);
-    if ((rc = commit(writer)))
+    if ((rc = shard_commit(writer)))
         return rc;
     if ((rc = mdb_env_sync(writer->env, 1)))
         return fail(writer, rc, "sync");

@@ -64,6 +64,9 @@ int shard_writer_open(struct shard_writer **out, const char *path, uint64_t size
  * plan, never of time. ERR_FAULT for a record that the format cannot hold (empty, inconsistent,
  * name too long, 4 GiB). */
 int shard_append(struct shard_writer *writer, const struct record *record);
+/* Commit what was appended, as shard_publish does first. It gives the transaction's memory back,
+ * and leaves nothing to shard_publish that another thread may not do. */
+int shard_commit(struct shard_writer *writer);
 /* Commit, sync, close, digest, publish under the final name. The writer is closed in any case.
  * ERR_FAULT: no records. */
 int shard_publish(struct shard_writer *writer, struct shard_facts *facts);

@@ -1,5 +1,7 @@
 #include "prep/pack_shards.h"
 
+#include <stdatomic.h>
+
 #include "common/err.h"
 #include "common/files.h"
 #include "common/log.h"
@@ -19,10 +21,20 @@ struct run {
     const struct pack_work *work;
     struct pack_result *result;
     struct pipeline *pipeline;
-    struct tally tally;          /* of the shard at work */
-    struct shard_writer *writer; /* NULL before its first record */
-    uint32_t *files, file_count; /* of all unfinished shards, in the plan's order */
-    uint32_t finished;           /* shards, in this run */
+    struct tally tallies[2], *tally; /* of two shards; of the one at work */
+    struct shard_writer *writer;     /* NULL before its first record */
+    uint32_t *files, file_count;     /* of all unfinished shards, in the plan's order */
+    uint32_t finished;               /* shards, in this run */
+
+    /* The shard before the one at work, until it is published. */
+    struct work_crew *publisher;
+    atomic_bool publisher_failed;
+    struct {
+        bool waits;
+        uint32_t shard;
+        struct shard_writer *writer; /* NULL: it has no records */
+        struct tally *tally;
+    } written;
     double begin;
 };
 
@@ -56,6 +68,33 @@ static void show_bad(const struct run *run, const char *name, const struct conve
         log_line("bad: more are only counted here; bad.tsv will list them all");
 }
 
+/* ---- publishing ---- */
+
+static int publish(void *argument)
+{
+    struct run *run = argument;
+    struct shard_facts facts = {.digest = ""};
+    int rc = run->written.writer ? shard_publish(run->written.writer, &facts) : 0;
+    return rc ? rc
+              : journal_write_shard(run->work->folder, run->written.shard, &facts,
+                                    run->written.tally);
+}
+
+static void publisher_fails(void *argument)
+{
+    struct run *run = argument;
+    atomic_store(&run->publisher_failed, true);
+}
+
+/* Wait for the shard that is being published, if one is. */
+static int finish_publishing(struct run *run)
+{
+    int rc = work_crew_join(run->publisher);
+    run->finished += run->written.waits && !rc;
+    run->written.waits = false;
+    return rc;
+}
+
 /* ---- one shard ---- */
 
 static int open_writer(struct run *run, uint32_t shard)
@@ -75,6 +114,8 @@ static int next_item(struct run *run, struct pipeline_item *item)
             return err_set(ERR_STOPPED, "stopped on request; the same command goes on");
         if (rc < 0)
             return rc;
+        if (atomic_load(&run->publisher_failed))
+            return finish_publishing(run);
         if (log_progress_due(false))
             show_progress(run);
         if (rc)
@@ -90,7 +131,7 @@ static int store(struct run *run, uint32_t shard, const struct pipeline_item *it
     uint32_t name_size = source_name(run->work->source, item->file, name);
     run->result->pictures++;
     run->result->input_bytes += file->size;
-    int rc = tally_add(&run->tally, item->file, file->label, shard, (uint32_t)run->tally.records,
+    int rc = tally_add(run->tally, item->file, file->label, shard, (uint32_t)run->tally->records,
                        converted);
     if (rc)
         return rc;
@@ -117,16 +158,24 @@ static int store(struct run *run, uint32_t shard, const struct pipeline_item *it
     return shard_append(run->writer, &record);
 }
 
+/* All records of SHARD are appended: hand it to the publisher. Its last pages are written here, so
+ * that the memory of two shards' pages is never needed at once. */
 static int finish_shard(struct run *run, uint32_t shard)
 {
-    struct shard_facts facts = {.digest = ""};
-    if (run->writer) {
-        int rc = shard_publish(run->writer, &facts);
-        run->writer = NULL;
-        if (rc)
-            return rc;
-    }
-    return journal_write_shard(run->work->folder, shard, &facts, &run->tally);
+    int rc = run->writer ? shard_commit(run->writer) : 0;
+    if (rc || (rc = finish_publishing(run)))
+        return rc;
+    run->written.waits = true;
+    run->written.shard = shard;
+    run->written.writer = run->writer;
+    run->written.tally = run->tally;
+    run->writer = NULL;
+    run->tally = &run->tallies[run->tally == run->tallies];
+    if (!work_crew_start(run->publisher, "publish", publish, run))
+        return 0;
+    rc = publish(run); /* no thread can be made: here, then */
+    run->written.waits = !rc;
+    return rc;
 }
 
 static int pack_shard(struct run *run, uint32_t shard)
@@ -135,7 +184,7 @@ static int pack_shard(struct run *run, uint32_t shard)
     int rc = 0;
     double begin;
     plan_range(run->work->plan, shard, &first, &count);
-    tally_reset(&run->tally);
+    tally_reset(run->tally);
     for (uint32_t i = 0; i < count; i++) {
         struct pipeline_item item;
         if ((rc = next_item(run, &item)))
@@ -150,7 +199,6 @@ static int pack_shard(struct run *run, uint32_t shard)
     begin = work_seconds();
     rc = finish_shard(run, shard);
     run->result->write_seconds += work_seconds() - begin;
-    run->finished += !rc;
     return rc;
 }
 
@@ -187,16 +235,30 @@ static int open_pipeline(struct run *run)
     return pipeline_open(&run->pipeline, &task);
 }
 
+/* All shards. After an error, too, the one that is being published is waited for. */
+static int pack_all(struct run *run)
+{
+    struct err kept;
+    int rc = 0;
+    for (uint32_t i = 0; i < run->work->shard_count && !rc; i++)
+        rc = pack_shard(run, run->work->shards[i]);
+    err_take(rc, &kept);
+    rc = finish_publishing(run);
+    return kept.kind ? err_raise(&kept) : rc;
+}
+
 int pack_shards(const struct pack_work *work, struct pack_result *result)
 {
     struct run run = {.work = work, .result = result, .begin = work_seconds()};
     *result = (struct pack_result){0};
+    uint32_t classes = source_class_count(work->source);
     int rc = list_files(&run);
-    if (rc || (rc = tally_open(&run.tally, source_class_count(work->source))) ||
-        (rc = open_pipeline(&run)))
+    run.tally = run.tallies;
+    if (rc || (rc = tally_open(&run.tallies[0], classes)) ||
+        (rc = tally_open(&run.tallies[1], classes)) ||
+        (rc = work_crew_open(&run.publisher, publisher_fails, &run)) || (rc = open_pipeline(&run)))
         goto done;
-    for (uint32_t i = 0; i < work->shard_count && !rc; i++)
-        rc = pack_shard(&run, work->shards[i]);
+    rc = pack_all(&run);
     result->seconds = work_seconds() - run.begin;
     pipeline_get_times(run.pipeline, &result->stages);
     log_progress_end();
@@ -207,7 +269,9 @@ int pack_shards(const struct pack_work *work, struct pack_result *result)
 done:
     shard_writer_discard(run.writer);
     pipeline_close(run.pipeline);
-    tally_close(&run.tally);
+    work_crew_close(run.publisher);
+    tally_close(&run.tallies[0]);
+    tally_close(&run.tallies[1]);
     mem_free(run.files);
     return rc;
 }

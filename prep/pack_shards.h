@@ -1,7 +1,8 @@
 /*
  * pack_shards.h - the long part of prep pack: the unfinished shards of the plan, one after the
- * other, each written whole and journaled before the next. Pictures come through the pipeline in
- * the plan's order, across the shards' borders.
+ * other, each published and journaled before the next. A shard gets its digest, its name and its
+ * journal in a thread of its own while the next one is written. Pictures come through the pipeline
+ * in the plan's order, across the shards' borders.
  */
 #ifndef PREP_PACK_SHARDS_H
 #define PREP_PACK_SHARDS_H
