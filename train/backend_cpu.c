@@ -19,9 +19,9 @@
 static const double picture_mean[3] = {0.485, 0.456, 0.406};
 static const double picture_deviation[3] = {0.229, 0.224, 0.225};
 
-/* The caches that a core has for itself, about: second level and its share of the third. What a
- * machine says of itself is often wrong (virtual machines). */
-#define CACHE_BYTES ((size_t)4 << 20)
+/* The caches that a core has for itself, about: second level and some of the third. What a machine
+ * says of itself is often wrong (virtual machines). */
+#define CACHE_BYTES ((size_t)2 << 20)
 
 static const struct cpu_op *const ops[OP_KINDS] = {
     [OP_CONV] = &cpu_conv,         [OP_NORM] = &cpu_norm_op,        [OP_CONV_NORM] = &cpu_conv_norm,
