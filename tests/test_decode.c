@@ -77,7 +77,8 @@ static uint64_t resized_hash(struct resampler *resampler)
     return hash;
 }
 
-/* Pixels and torchvision's Resize(256) of all shared pictures that are to be packed. */
+/* Pixels, windows and torchvision's Resize(256) of all shared pictures that are to be packed:
+ * photographs of all kinds of cameras and programs, and odd files. */
 static void test_pictures(void)
 {
     FILE *oracle = fopen(TEST_SOURCE "/tests/oracle/pictures.txt", "r");
@@ -108,6 +109,9 @@ static void test_pictures(void)
         CHECK_INT(picture.height, height);
         CHECK_INT(picture_hash(), hash);
         CHECK_INT(resized_hash(resampler), hash256);
+        for (uint64_t i = 0; i < 2; i++)
+            CHECK(window_same(decoder, bytes, size, &decode_default_limits, &picture,
+                              2 * (uint64_t)seen + i));
         if (test_failures != before)
             printf("  in %s\n", name);
         free(bytes);

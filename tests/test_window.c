@@ -138,38 +138,6 @@ static void all_kinds(void)
     CHECK(samplings > 100);
 }
 
-/* The shared pictures: photographs of all kinds of cameras and programs, and odd files. */
-static void pictures(void)
-{
-    FILE *oracle = fopen(TEST_SOURCE "/tests/oracle/pictures.txt", "r");
-    char line[512], name[256], path[4096];
-    int seen = 0;
-    CHECK(oracle != NULL);
-    if (!oracle)
-        return;
-    if (!test_data_exists("fullsize") || !test_data_exists("oddities")) {
-        fclose(oracle);
-        TEST_SKIP("no shared pictures in %s", TEST_DATA);
-    }
-    while (fgets(line, sizeof line, oracle)) {
-        size_t size = 0;
-        if (line[0] == '#' || sscanf(line, "%255s", name) != 1)
-            continue;
-        snprintf(path, sizeof path, "%s/%s", TEST_DATA, name);
-        uint8_t *bytes = read_whole(path, &size);
-        CHECK_INT(bytes ? read_picture(bytes, size) : -1, 0);
-        for (uint64_t i = 0; i < 2; i++)
-            if (!window_same(decoder, bytes, size, &decode_default_limits, &whole, 2 * seen + i)) {
-                CHECK(!"a window has the whole picture's bytes");
-                printf("  %s\n", name);
-            }
-        free(bytes);
-        seen++;
-    }
-    fclose(oracle);
-    CHECK_INT(seen, 225);
-}
-
 /* The file ends anywhere: above, in or behind the window's rows. */
 static void check_cut_off(const uint8_t *bytes, size_t size, const struct decode_window *window)
 {
@@ -246,7 +214,6 @@ static void outside(void)
 static const struct test tests[] = {
     {"borders",    borders   },
     {"all_kinds",  all_kinds },
-    {"pictures",   pictures  },
     {"not_behind", not_behind},
     {"outside",    outside   },
 };

@@ -177,11 +177,11 @@ class Bench:
 
     def loader(self):
         for encoding, floor in (("rgb", 10), ("jpeg", 4)):
-            database, clock = self.packed(encoding), ["cpu"] if self.options.cpu_time else []
+            database = self.packed(encoding)
             ours, theirs = [], []
             for _ in range(self.options.rounds):
-                ours.append(statistics.median(numbers([self.build / "bench_loader", database, 224, 20, 3, *clock])[0]))
-                theirs += self.peer("loader", self.data / "fullsize", 224, 1, *clock)[0]
+                ours.append(statistics.median(numbers([self.build / "bench_loader", database, 224, 20, 3])[0]))
+                theirs += self.peer("loader", self.data / "fullsize", 224, 1)[0]
             if encoding == "rgb":
                 self.add("load + augment, rgb, one thread", ours, None, 3000, "/s", True)
             self.add(f"load + augment, {encoding} / a torchvision worker", ours, theirs, floor, "/s", True)
@@ -229,7 +229,7 @@ def main():
     parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--bf16-floor", type=float, default=1.4, help="1.4 with oneDNN 2.6.3, 1.8 with 3.2")
     bench = Bench(parser.parse_args())
-    if bench.options.cpu_time:  # for bench_step and peers.py, which take their time by it
+    if bench.options.cpu_time:  # for bench_step, bench_loader and peers.py, which take their time by it
         os.environ["BENCH_CPU_TIME"] = "1"
     rows = bench.rows()
     try:

@@ -1,8 +1,9 @@
 /*
  * bench_loader.c - how many augmented pictures a second one loader thread makes of a data set:
- * one line of pictures per second for each round; with cpu, per second of this program's CPU time.
+ * one line of pictures per second for each round; with BENCH_CPU_TIME in the environment: per
+ * second of this program's CPU time.
  *
- * usage: bench_loader DB SIZE BATCHES ROUNDS [cpu]
+ * usage: bench_loader DB SIZE BATCHES ROUNDS
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,11 +42,11 @@ int main(int argc, char **argv)
 {
     struct dataset *dataset = NULL;
     struct loader *loader = NULL;
-    if (argc < 5) {
-        fprintf(stderr, "usage: bench_loader DB SIZE BATCHES ROUNDS [cpu]\n");
+    if (argc != 5) {
+        fprintf(stderr, "usage: bench_loader DB SIZE BATCHES ROUNDS\n");
         return 2;
     }
-    if (argc > 5)
+    if (getenv("BENCH_CPU_TIME"))
         clock_used = CLOCK_PROCESS_CPUTIME_ID;
     struct loader_settings settings = {
         .training = true, .size = atoi(argv[2]), .batch = BATCH, .workers = 1, .classes = 1 << 20};

@@ -1,9 +1,10 @@
-"""The other side of each comparison in bench.py: PyTorch, torchvision, Pillow. One measurement a process; one number a line.
+"""The other side of each comparison in bench.py: PyTorch, torchvision, Pillow. One measurement a process; one number a line;
+of CPU time with BENCH_CPU_TIME in the environment (steps, the worker).
 
     peers.py step train|eval ARCH f32|bf16 BATCH SIZE CLASSES WARMUP STEPS   milliseconds of each step, then "peak MiB"
     peers.py gpu eager|compile ARCH bf16|fp16 BATCH SIZE CLASSES WARMUP STEPS   the same on a GPU: training, memory of the device
     peers.py pillow PROCESSES SIDE FILE_LIST                                pictures a second: decode, convert("RGB"), resize
-    peers.py loader FOLDER SIZE ROUNDS [cpu]                                pictures a second of one DataLoader worker, or of its CPU time
+    peers.py loader FOLDER SIZE ROUNDS                                      pictures a second of one DataLoader worker
 """
 import os
 import resource
@@ -100,7 +101,7 @@ def pillow(processes, side, file_list):
         print(f"{len(jobs) / (time.perf_counter() - begin):.1f}")
 
 
-def loader(folder, size, rounds, clock=None):
+def loader(folder, size, rounds):
     import torch
     import torchvision
     from torchvision.transforms import v2
@@ -119,7 +120,7 @@ def loader(folder, size, rounds, clock=None):
             else:
                 count += len(x)
         rate = count / (time.perf_counter() - begin)
-        if clock == "cpu":  # the worker has ended with the last batch
+        if "BENCH_CPU_TIME" in os.environ:  # the worker has ended with the last batch
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             rate = len(data) / (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         print(f"{rate:.1f}")

@@ -3,7 +3,8 @@
 # network:  BUNDLE/tests/gpu/run.sh   (cmake --build build --target bundle made BUNDLE). Results lie in $OUT or ./gpu-results.
 #   run.sh --simulated TRAIN_SIM PICTURES [ROW...]   the same on the simulated device of the tests, small
 #   run.sh ROW...                             only these rows; their tables come one after the other in tables.md
-# Environment: PYTHON (with torch and torchvision; default python3), SPEED (options of bench_gpu.py: SPEED="--arch resnet50").
+# Environment: PYTHON (with torch and torchvision; default python3), SPEED (options of bench_gpu.py:
+# SPEED="--arch resnet50"), PRECISION (of the timed rows; default bf16).
 set -u
 here=$(realpath "$(dirname "$0")") bundle=$(realpath "$(dirname "$0")/../..")
 train=$bundle/bin/train prep=$bundle/bin/prep bench=$bundle/bin/bench_step input=$bundle/bin/bench_input gradients=$bundle/bin/test_gradients
@@ -115,7 +116,7 @@ do_probe() {
     row "plan on paper and on the device" "$(judge $?)" "$(diff absent.json here.json | grep -E '^[<>].*(total_bytes|workspace_bytes)' | tr -s ' \n' ' ')"
 }
 
-# What the timed rows run: PRECISION is the faster one's of bf16 and fp16 where that is known.
+# What the timed rows run.
 timed_arch=resnet50 timed_size=224 timed_batch=256 timed_steps=60 precision=${PRECISION:-bf16}
 [ -z "$simulated" ] || timed_arch=$arch timed_size=32 timed_batch=4 timed_steps=2 precision=f32
 # stepped MODE ARCH OUT: milliseconds of each step, one a line, then the memory.
